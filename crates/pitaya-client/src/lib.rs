@@ -1,0 +1,1 @@
+//! pitaya-client
