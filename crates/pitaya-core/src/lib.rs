@@ -1,1 +1,93 @@
-//! pitaya-core
+//! Vocabulary and ports of Pitaya in Rust.
+//!
+//! Handlers, extractors, modules and adapters are written against this crate; it contains no engine and opens no socket.
+//! Users depend on the `pitaya` crate, which re-exports what they need; authors of acceptors, group stores, reporters
+//! or serializers can depend on this crate alone.
+//!
+//! * What a handler sees: [`App`], [`Session`], [`Context`], [`Request`], the extractors of [`extract`], [`Error`].
+//! * How handlers are registered: [`Component`], [`Handlers`], [`Endpoint`], [`Layer`] and [`from_fn`].
+//! * What can be replaced: [`Acceptor`], [`GroupStore`], [`Reporter`], [`Serializer`],
+//!   [`PacketCodec`](pitaya_protocol::PacketCodec), and [`SessionStep`] for what joins bind and close.
+//! * How it is configured: [`config`].
+
+pub mod acceptor;
+mod app;
+mod component;
+pub mod config;
+mod context;
+mod endpoint;
+mod error;
+pub mod extract;
+mod group;
+mod handler;
+mod id;
+mod payload;
+mod push;
+pub mod reporter;
+mod request;
+mod serializer;
+mod server_info;
+mod session;
+mod tasks;
+
+pub use acceptor::Acceptor;
+pub use app::{App, AppParts};
+pub use component::{Component, ComponentBuilder, HandlerKind, HandlerOptions, Handlers, RegisteredHandler};
+pub use context::Context;
+pub use endpoint::{Endpoint, FromFn, Layer, Next, from_fn};
+pub use error::{Error, Result, code};
+pub use extract::FromRequest;
+pub use group::{Group, GroupError, GroupStore};
+pub use handler::Handler;
+pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
+pub use payload::{IntoPayload, IntoReply, Json};
+pub use pitaya_protocol::Route;
+pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
+pub use reporter::Reporter;
+pub use request::{Needs, Parts, Reply, Request};
+pub use serializer::{JsonSerializer, Serializer};
+pub use server_info::ServerInfo;
+pub use session::{CloseReason, PoolOptions, Pushed, Session, SessionLink, SessionPool, SessionStep, StepList};
+pub use tasks::Tasks;
+
+use std::pin::Pin;
+
+/// A boxed future that may be sent between threads: what the object-safe ports return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the attribute macros expand to. Not part of the public API.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::{boxed::Box, sync::Arc};
+
+    use crate::{FromRequest, IntoReply, Needs, Reply, Request, Result, extract};
+
+    /// Extracts an argument that is not the last one: it may not consume the payload.
+    pub async fn part<T, C>(request: &mut Request, component: &Arc<C>) -> Result<T>
+    where
+        T: FromRequest<C>,
+        T::Takes: extract::MayPrecede<T>,
+    {
+        T::from_request(request, component).await
+    }
+
+    /// Extracts the last argument.
+    pub async fn last<T: FromRequest<C>, C>(request: &mut Request, component: &Arc<C>) -> Result<T> {
+        T::from_request(request, component).await
+    }
+
+    /// Records what an argument needs.
+    pub fn needs<T: FromRequest<C>, C>(needs: &mut Needs, _component: &Arc<C>) {
+        T::needs(needs);
+    }
+
+    /// Records what a reply needs, from the future that yields it.
+    pub fn reply_needs<T: IntoReply>(needs: &mut Needs) {
+        T::needs(needs);
+    }
+
+    /// Turns what a handler returned into a reply.
+    pub fn reply<T: IntoReply>(value: T) -> Reply {
+        value.into_reply()
+    }
+}

@@ -1,0 +1,188 @@
+//! The types that a setting can have, and how they are written.
+
+use std::{any::Any, borrow::Cow, time::Duration};
+
+/// A type of settings.
+pub trait Value: Any + Clone + PartialEq + Send + Sync {
+    /// What can be written, for the error message.
+    const ALLOWED: &'static str;
+
+    /// Reads a value; `None` if it is not one.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// Writes a value so that [`parse`](Self::parse) reads it back.
+    fn show(&self) -> String;
+}
+
+impl Value for bool {
+    const ALLOWED: &'static str = "true or false";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for usize {
+    const ALLOWED: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Cow<'static, str> {
+    const ALLOWED: &'static str = "text";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(Cow::Owned(text.to_owned()))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Written as Go writes it (`1m30s`, `100ms`, `1.5s`), or as a bare number of seconds.
+impl Value for Duration {
+    const ALLOWED: &'static str = "a duration such as 5s, 100ms or 1m30s, or a number of seconds";
+
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(seconds) = text.parse::<f64>() {
+            return Self::try_from_secs_f64(seconds).ok();
+        }
+        let mut rest = text;
+        let mut total = Self::ZERO;
+        while !rest.is_empty() {
+            let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+            let (number, tail) = rest.split_at(unit_at);
+            let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let (unit, tail) = tail.split_at(unit_end);
+            let seconds = number.parse::<f64>().ok()? * seconds_per(unit)?;
+            total = total.checked_add(Self::try_from_secs_f64(seconds).ok()?)?;
+            rest = tail;
+        }
+        (!text.is_empty()).then_some(total)
+    }
+
+    fn show(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+fn seconds_per(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "h" => 3600.0,
+        "m" => 60.0,
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "us" | "µs" => 1e-6,
+        "ns" => 1e-9,
+        _ => return None,
+    })
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Size(pub usize);
+
+impl Size {
+    /// So many KiB.
+    #[must_use]
+    pub const fn kib(count: usize) -> Self {
+        Self(count * 1024)
+    }
+
+    /// So many MiB.
+    #[must_use]
+    pub const fn mib(count: usize) -> Self {
+        Self(count * 1024 * 1024)
+    }
+}
+
+/// Written as a number of bytes, or with one of the units KiB, MiB, GiB, kB, MB, GB.
+impl Value for Size {
+    const ALLOWED: &'static str = "a size such as 64KiB, 1MB or a number of bytes";
+
+    fn parse(text: &str) -> Option<Self> {
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let unit: usize = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kib" | "k" => 1 << 10,
+            "mib" | "m" => 1 << 20,
+            "gib" | "g" => 1 << 30,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            _ => return None,
+        };
+        number.parse::<usize>().ok()?.checked_mul(unit).map(Self)
+    }
+
+    fn show(&self) -> String {
+        match self.0 {
+            bytes if bytes > 0 && bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+            bytes if bytes > 0 && bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
+            bytes => bytes.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_and_as_people_write_them() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let cases = [
+            ("5s", ms(5_000)),
+            ("100ms", ms(100)),
+            ("1m30s", ms(90_000)),
+            ("1.5s", ms(1_500)),
+            ("2h", ms(7_200_000)),
+            ("10", ms(10_000)),
+            ("0", ms(0)),
+            ("", None),
+            ("5 parsecs", None),
+            ("s", None),
+            ("-1", None),
+            ("1e400", None),
+            ("NaN", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Duration::parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_units_and_without() {
+        let cases = [
+            ("64KiB", Some(65_536)),
+            ("1MB", Some(1_000_000)),
+            ("17", Some(17)),
+            ("1 MiB", Some(1 << 20)),
+            ("many", None),
+            ("", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615GiB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Size::parse(text).map(|size| size.0), expected, "{text:?}");
+        }
+        assert_eq!(Size::kib(64).show(), "64KiB");
+        assert_eq!(Size::parse(&Size::mib(4).show()), Some(Size::mib(4)));
+    }
+}

@@ -1,0 +1,72 @@
+//! Who this server is.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    hash::{BuildHasher as _, RandomState},
+};
+
+use crate::{NameError, ServerId, ServerType};
+
+/// A server as the others of its cluster see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// Unique among all servers.
+    pub id: ServerId,
+    /// What this server is for: the first part of the routes that it handles.
+    pub kind: ServerType,
+    /// Whether clients connect to it.
+    pub frontend: bool,
+    /// Free text by key, seen by the whole cluster.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl ServerInfo {
+    /// A server that accepts clients, with a random id.
+    ///
+    /// # Errors
+    ///
+    /// The type is not a valid name.
+    pub fn frontend(kind: impl TryInto<ServerType, Error = NameError>) -> Result<Self, NameError> {
+        Self::new(kind, true)
+    }
+
+    /// A server that only other servers call, with a random id.
+    ///
+    /// # Errors
+    ///
+    /// The type is not a valid name.
+    pub fn backend(kind: impl TryInto<ServerType, Error = NameError>) -> Result<Self, NameError> {
+        Self::new(kind, false)
+    }
+
+    fn new(kind: impl TryInto<ServerType, Error = NameError>, frontend: bool) -> Result<Self, NameError> {
+        Ok(Self { id: random_id()?, kind: kind.try_into()?, frontend, metadata: BTreeMap::new() })
+    }
+}
+
+/// 128 random bits in hexadecimal. The hasher's keys are seeded by the operating system, and each `RandomState` differs:
+/// good enough for a name that must only be unique.
+fn random_id() -> Result<ServerId, NameError> {
+    let mut id = String::with_capacity(32);
+    for part in 0..2_u8 {
+        let bits = RandomState::new().hash_one((part, std::process::id()));
+        // Writing into a String cannot fail.
+        let _ = write!(id, "{bits:016x}");
+    }
+    ServerId::try_from(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_are_32_digits() {
+        let a = ServerInfo::frontend("chat").unwrap();
+        let b = ServerInfo::frontend("chat").unwrap();
+        assert_ne!(a.id, b.id);
+        assert_eq!(a.id.as_str().len(), 32);
+    }
+}

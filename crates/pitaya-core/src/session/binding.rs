@@ -1,0 +1,172 @@
+//! Bind and close as sequences of steps that can fail and are undone.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+
+use super::{CloseReason, Phase, Session, closed};
+use crate::{Error, Result, Uid, code};
+
+/// Runs the sequence of protocol.md 9.3.
+pub(super) async fn bind(session: &Session, uid: Uid) -> Result<()> {
+    begin(session, &uid)?;
+    let mut bind = Bind { session: session.clone(), uid, steps_done: 0, stored: false, settled: false };
+    let result = bind.run().await;
+    if result.is_err() {
+        bind.undo().await;
+    }
+    bind.settled = true;
+    result
+}
+
+fn begin(session: &Session, uid: &Uid) -> Result<()> {
+    let mut state = session.state();
+    match state.phase {
+        Phase::Unbound => {
+            state.phase = Phase::Binding(uid.clone());
+            Ok(())
+        }
+        Phase::Binding(_) | Phase::Bound(_) => Err(Error::plain("session is already bound to an uid")),
+        Phase::Closed(_) => Err(closed()),
+    }
+}
+
+/// A bind under way. If its future is dropped half-way, a task of the app undoes what was done.
+struct Bind {
+    session: Session,
+    uid: Uid,
+    steps_done: usize,
+    stored: bool,
+    settled: bool,
+}
+
+impl Bind {
+    async fn run(&mut self) -> Result<()> {
+        let pool = self.session.0.pool.clone();
+        for step in pool.steps() {
+            guard(pool.step_timeout(), "bind", step.bind(&self.session, &self.uid)).await??;
+            self.steps_done += 1;
+        }
+        self.store()?;
+        for step in pool.steps() {
+            guard(pool.step_timeout(), "after-bind", step.after_bind(&self.session, &self.uid)).await??;
+        }
+        Ok(())
+    }
+
+    /// Makes the session the one of its user, and closes the older one. A session that closed meanwhile is not stored:
+    /// both happen under the lock of its state.
+    fn store(&mut self) -> Result<()> {
+        let older = {
+            let mut state = self.session.state();
+            if matches!(state.phase, Phase::Closed(_)) {
+                return Err(closed());
+            }
+            state.phase = Phase::Bound(self.uid.clone());
+            self.session.0.pool.insert_uid(&self.uid, &self.session)
+        };
+        self.stored = true;
+        if let Some(older) = older {
+            older.0.link.close(CloseReason::Replaced);
+        }
+        Ok(())
+    }
+
+    async fn undo(&mut self) {
+        let pool = self.session.0.pool.clone();
+        if std::mem::take(&mut self.stored) {
+            pool.remove_uid(&self.uid, &self.session);
+        }
+        let done = std::mem::take(&mut self.steps_done);
+        for step in pool.steps()[..done].iter().rev() {
+            log_failure("unbind", guard(pool.step_timeout(), "unbind", step.unbind(&self.session, &self.uid)).await);
+        }
+        let mut state = self.session.state();
+        match state.phase {
+            Phase::Binding(_) | Phase::Bound(_) => state.phase = Phase::Unbound,
+            // The session closed while it was being bound: it never was.
+            Phase::Closed(_) => state.phase = Phase::Closed(None),
+            Phase::Unbound => {}
+        }
+    }
+}
+
+impl Drop for Bind {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let mut rest = Self {
+            session: self.session.clone(),
+            uid: self.uid.clone(),
+            steps_done: self.steps_done,
+            stored: self.stored,
+            settled: true,
+        };
+        let tasks = self.session.0.pool.tasks().clone();
+        tasks.spawn("undo of a bind", async move { rest.undo().await });
+    }
+}
+
+/// Closes a session: look-ups first, then the bind steps in reverse, then the session's own callbacks, then those of
+/// all sessions, each in order (protocol.md 9.5). A callback that panics or takes too long does not stop the others.
+pub(super) async fn close(session: &Session, reason: CloseReason) {
+    let pool = session.0.pool.clone();
+    let (bound, callbacks, waiters) = {
+        let mut state = session.state();
+        // A bind under way sees the closed phase when it wants to store the uid, and undoes itself.
+        let bound = match &state.phase {
+            Phase::Closed(_) => return,
+            Phase::Bound(uid) => Some(uid.clone()),
+            Phase::Unbound | Phase::Binding(_) => None,
+        };
+        state.phase = Phase::Closed(bound.clone());
+        pool.remove_id(session);
+        if let Some(uid) = &bound {
+            pool.remove_uid(uid, session);
+        }
+        (bound, std::mem::take(&mut state.on_close), std::mem::take(&mut state.closed_waiters))
+    };
+    for waiter in waiters {
+        waiter.wake();
+    }
+    if let Some(uid) = &bound {
+        for step in pool.steps().iter().rev() {
+            log_failure("unbind", guard(pool.step_timeout(), "unbind", step.unbind(session, uid)).await);
+        }
+    }
+    for callback in callbacks {
+        let future = std::panic::catch_unwind(AssertUnwindSafe(|| callback(session.clone())));
+        match future {
+            Ok(future) => log_failure("close", guard(pool.step_timeout(), "close callback", future).await),
+            Err(panic) => log_failure("close", Err::<(), _>(panicked("close callback", &panic))),
+        }
+    }
+    for step in pool.steps() {
+        log_failure("close", guard(pool.step_timeout(), "close callback", step.close(session, reason)).await);
+    }
+}
+
+/// Waits for a step with a bound, and turns its panic into an error.
+async fn guard<T>(patience: Duration, what: &'static str, step: impl Future<Output = T>) -> Result<T> {
+    match tokio::time::timeout(patience, AssertUnwindSafe(step).catch_unwind()).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(panic)) => Err(panicked(what, &panic)),
+        Err(_) => Err(Error::new(code::TIMEOUT, format!("a {what} step took longer than {patience:?}"))),
+    }
+}
+
+fn panicked(what: &'static str, panic: &Box<dyn Any + Send>) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::new(code::INTERNAL, format!("a {what} step panicked: {text}"))
+}
+
+fn log_failure<T>(what: &'static str, result: Result<T>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "session {what} step failed");
+    }
+}
+
+/// Kept here so that the type of the steps is named once.
+pub(super) type Steps = [Arc<dyn super::SessionStep>];

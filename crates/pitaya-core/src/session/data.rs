@@ -1,0 +1,53 @@
+//! The values that an application keeps in a session.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value};
+
+const IP_VERSION: &str = "ipversion";
+
+/// The data of a session. Every session holds `ipversion` (protocol.md 2.2); the map is made when something else is
+/// stored, since it costs more than the rest of an idle session.
+#[derive(Debug, Default)]
+pub(super) struct SessionData(Option<Box<Map<String, Value>>>);
+
+impl SessionData {
+    pub(super) fn get(&self, key: &str, peer: Option<SocketAddr>) -> Option<Value> {
+        match &self.0 {
+            Some(map) => map.get(key).cloned(),
+            None if key == IP_VERSION => Some(ip_version(peer)),
+            None => None,
+        }
+    }
+
+    pub(super) fn map(&mut self, peer: Option<SocketAddr>) -> &mut Map<String, Value> {
+        self.0.get_or_insert_with(|| {
+            let mut map = Map::new();
+            map.insert(IP_VERSION.to_owned(), ip_version(peer));
+            Box::new(map)
+        })
+    }
+}
+
+fn ip_version(peer: Option<SocketAddr>) -> Value {
+    let v6 = peer.is_some_and(|peer| peer.is_ipv6());
+    Value::from(if v6 { "ipv6" } else { "ipv4" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ip_version_is_there_before_and_after_the_map_is_made() {
+        let peer = Some("[::1]:1".parse().unwrap());
+        let mut data = SessionData::default();
+        assert_eq!(data.get(IP_VERSION, peer), Some(Value::from("ipv6")));
+        assert_eq!(data.get("x", peer), None);
+        data.map(peer).insert("x".into(), Value::from(1));
+        assert_eq!(data.get(IP_VERSION, peer), Some(Value::from("ipv6")));
+        assert_eq!(data.get("x", peer), Some(Value::from(1)));
+        data.map(peer).clear();
+        assert_eq!(data.get(IP_VERSION, peer), None);
+    }
+}

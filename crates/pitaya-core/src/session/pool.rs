@@ -1,0 +1,148 @@
+//! The sessions of one server, found by id and by uid.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{CloseReason, Session, SessionLink, StepList, binding};
+use crate::{PushFormat, SessionId, Tasks, Uid};
+
+/// All sessions of one app. Look-ups return clones, so no lock is ever held while somebody waits.
+#[derive(Clone)]
+pub struct SessionPool(Arc<Inner>);
+
+struct Inner {
+    next_id: AtomicI64,
+    by_id: RwLock<HashMap<SessionId, Session>>,
+    by_uid: RwLock<HashMap<Uid, Session>>,
+    options: PoolOptions,
+}
+
+/// What an engine makes a [`SessionPool`] of.
+#[derive(Debug)]
+pub struct PoolOptions {
+    /// What joins bind and close.
+    pub steps: StepList,
+    /// The longest that one step may take.
+    pub step_timeout: Duration,
+    /// How pushes are written.
+    pub format: PushFormat,
+    /// Where the undoing of an abandoned bind runs.
+    pub tasks: Tasks,
+}
+
+impl SessionPool {
+    /// A pool without sessions.
+    #[must_use]
+    pub fn new(options: PoolOptions) -> Self {
+        Self(Arc::new(Inner {
+            next_id: AtomicI64::new(1),
+            by_id: RwLock::default(),
+            by_uid: RwLock::default(),
+            options,
+        }))
+    }
+
+    /// Makes the session of a client that has connected.
+    #[must_use]
+    pub fn open(&self, peer: Option<SocketAddr>, link: Arc<dyn SessionLink>) -> Session {
+        let id = SessionId::new(self.0.next_id.fetch_add(1, Ordering::Relaxed));
+        let session = Session::new(id, peer, self.clone(), link);
+        write(&self.0.by_id).insert(id, session.clone());
+        session
+    }
+
+    /// Runs the close sequence of a session; the second call for the same session does nothing. For the engine: users
+    /// call [`Session::close`], which makes the engine call this.
+    pub async fn close(&self, session: &Session, reason: CloseReason) {
+        binding::close(session, reason).await;
+    }
+
+    /// The session with this id.
+    #[must_use]
+    pub fn by_id(&self, id: SessionId) -> Option<Session> {
+        read(&self.0.by_id).get(&id).cloned()
+    }
+
+    /// The session bound to this user.
+    #[must_use]
+    pub fn by_uid(&self, uid: &Uid) -> Option<Session> {
+        read(&self.0.by_uid).get(uid).cloned()
+    }
+
+    /// A copy of the list of all sessions.
+    #[must_use]
+    pub fn all(&self) -> Vec<Session> {
+        read(&self.0.by_id).values().cloned().collect()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        read(&self.0.by_id).len()
+    }
+
+    /// Whether there are no sessions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How pushes are written.
+    #[must_use]
+    pub fn format(&self) -> &PushFormat {
+        &self.0.options.format
+    }
+
+    pub(super) fn steps(&self) -> &binding::Steps {
+        self.0.options.steps.as_slice()
+    }
+
+    pub(super) fn step_timeout(&self) -> Duration {
+        self.0.options.step_timeout
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.0.options.tasks
+    }
+
+    /// Makes `session` the one of its user and returns the one that was.
+    pub(super) fn insert_uid(&self, uid: &Uid, session: &Session) -> Option<Session> {
+        write(&self.0.by_uid).insert(uid.clone(), session.clone())
+    }
+
+    /// Removes the entry of a user if it is this session's: an old connection that closes late must not remove the new
+    /// session of its user.
+    pub(super) fn remove_uid(&self, uid: &Uid, session: &Session) {
+        let mut by_uid = write(&self.0.by_uid);
+        if by_uid.get(uid).is_some_and(|current| current == session) {
+            by_uid.remove(uid);
+        }
+    }
+
+    pub(super) fn remove_id(&self, session: &Session) {
+        write(&self.0.by_id).remove(&session.id());
+    }
+}
+
+impl fmt::Debug for SessionPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionPool").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+// Nothing panics while a map is locked; a poisoned one is still whole.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,125 @@
+//! What joins bind and close.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use crate::{BoxFuture, CloseReason, Result, Session, Uid};
+
+/// Something that takes part when a session is bound and when it closes: a callback of the application, a module that
+/// allows one session per user, an adapter that subscribes for a user's pushes.
+///
+/// All methods have defaults that do nothing. Each call has a time-out, and a panic in one is an error of that step only.
+pub trait SessionStep: Send + Sync + 'static {
+    /// Before the session can be found by its uid. An error refuses the bind.
+    fn bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        let _ = (session, uid);
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Undoes [`bind`](Self::bind): a later step failed, or the bound session closes.
+    fn unbind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
+        let _ = (session, uid);
+        Box::pin(async {})
+    }
+
+    /// After the session can be found by its uid. An error undoes the bind.
+    fn after_bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        let _ = (session, uid);
+        Box::pin(async { Ok(()) })
+    }
+
+    /// After a session has been removed from all look-ups, bound or not; after the session's own callbacks.
+    fn close<'a>(&'a self, session: &'a Session, reason: CloseReason) -> BoxFuture<'a, ()> {
+        let _ = (session, reason);
+        Box::pin(async {})
+    }
+}
+
+/// The steps of an app, in the order of registration.
+#[derive(Clone, Default)]
+pub struct StepList(Vec<Arc<dyn SessionStep>>);
+
+impl StepList {
+    /// No steps.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a step at the end.
+    pub fn push(&mut self, step: impl SessionStep) {
+        self.0.push(Arc::new(step));
+    }
+
+    /// Adds a callback for each bind.
+    pub fn on_bind<F, Fut>(&mut self, callback: F)
+    where
+        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.push(OnBind(callback));
+    }
+
+    /// Adds a callback for each bind that has been stored.
+    pub fn on_after_bind<F, Fut>(&mut self, callback: F)
+    where
+        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.push(OnAfterBind(callback));
+    }
+
+    /// Adds a callback for each session that closes.
+    pub fn on_close<F, Fut>(&mut self, callback: F)
+    where
+        F: Fn(Session, CloseReason) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.push(OnClose(callback));
+    }
+
+    pub(super) fn as_slice(&self) -> &[Arc<dyn SessionStep>] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StepList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StepList({})", self.0.len())
+    }
+}
+
+struct OnBind<F>(F);
+
+impl<F, Fut> SessionStep for OnBind<F>
+where
+    F: Fn(Session) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    fn bind<'a>(&'a self, session: &'a Session, _uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        Box::pin((self.0)(session.clone()))
+    }
+}
+
+struct OnAfterBind<F>(F);
+
+impl<F, Fut> SessionStep for OnAfterBind<F>
+where
+    F: Fn(Session) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    fn after_bind<'a>(&'a self, session: &'a Session, _uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        Box::pin((self.0)(session.clone()))
+    }
+}
+
+struct OnClose<F>(F);
+
+impl<F, Fut> SessionStep for OnClose<F>
+where
+    F: Fn(Session, CloseReason) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    fn close<'a>(&'a self, session: &'a Session, reason: CloseReason) -> BoxFuture<'a, ()> {
+        Box::pin((self.0)(session.clone(), reason))
+    }
+}

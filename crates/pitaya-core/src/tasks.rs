@@ -1,0 +1,81 @@
+//! The one place that spawns tasks.
+
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The tasks of one app: each has a name, is counted, sees the stop signal and is waited for.
+///
+/// Cheap to clone; all clones are the same set.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a future as a task of its own. A panic in it is logged under `name` and ends only this task.
+    pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tracker.track_future(async move {
+            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                tracing::error!(task = name, "task panicked");
+            }
+        });
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+        drop(tokio::spawn(task));
+    }
+
+    /// How many tasks are running.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Whether no task is running.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
+    }
+
+    /// The signal that the tasks of this set watch to end.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Tells all tasks to stop and waits for them, at most `patience`. Returns whether all have ended.
+    pub async fn stop(&self, patience: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_only_its_task_and_stop_waits_for_all() {
+        let tasks = Tasks::new();
+        tasks.spawn("panics", async { panic!("on purpose") });
+        let stopping = tasks.stopping().clone();
+        tasks.spawn("waits", async move { stopping.cancelled().await });
+        assert!(tasks.stop(Duration::from_secs(10)).await);
+        assert!(tasks.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_does_not_wait_longer_than_it_is_told() {
+        let tasks = Tasks::new();
+        tasks.spawn("stuck", std::future::pending());
+        assert!(!tasks.stop(Duration::from_secs(1)).await);
+    }
+}
