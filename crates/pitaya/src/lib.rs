@@ -1,1 +1,29 @@
-//! pitaya
+#![doc = include_str!("../docs/crate.md")]
+
+pub use pitaya_core::{
+    Acceptor, App, BoxFuture, CloseReason, Component, ComponentBuilder, Context, Delivery, EncodedPush, Endpoint,
+    Error, FromFn, FromRequest, Group, GroupError, GroupName, GroupStore, Handler, HandlerKind, HandlerOptions,
+    Handlers, IntoPayload, IntoReply, Json, JsonSerializer, Layer, NameError, Needs, Next, Parts, PushBuilder,
+    RegisteredHandler, Reply, Reporter, Request, Result, Route, Serializer, ServerId, ServerInfo, ServerType, Session,
+    SessionId, SessionStep, Tasks, Uid, acceptor, code, config, extract, from_fn, reporter,
+};
+pub use pitaya_macros::handlers;
+pub use pitaya_server::{
+    BuildError, MemoryGroups, Problem, Serve, ServeError, Server, ServerBuilder,
+    acceptor::{HttpResponse, TcpAcceptor, WsAcceptor},
+    settings, signal,
+};
+
+pub use bytes::Bytes;
+
+/// What the attribute macros expand to. Not part of the public API.
+#[doc(hidden)]
+pub use pitaya_core::__private;
+
+/// What most files of a game need.
+pub mod prelude {
+    pub use crate::{
+        App, Bytes, Context, Error, Json, Next, Reply, Request, Result, Server, Session, TcpAcceptor, Uid, WsAcceptor,
+        extract::State, from_fn, handlers,
+    };
+}

@@ -65,6 +65,11 @@ impl SessionPool {
         binding::close(session, reason).await;
     }
 
+    /// Asks a session's connection to close for a reason of the engine's; returns at once.
+    pub fn begin_close(&self, session: &Session, reason: CloseReason) {
+        session.0.link.close(reason);
+    }
+
     /// The session with this id.
     #[must_use]
     pub fn by_id(&self, id: SessionId) -> Option<Session> {

@@ -1,0 +1,445 @@
+//! The description of a server, and everything that can be wrong with it.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use pitaya_core::{
+    Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, JsonSerializer, Layer, NameError,
+    PoolOptions, PushFormat, Reporter, Result as CoreResult, Route, Serializer, ServerId, ServerInfo, Session,
+    SessionPool, SessionStep, StepList, Tasks,
+    config::{Config, ConfigError, Preset, Row, Setting, Table, Value},
+    reporter::NoReporter,
+};
+use pitaya_protocol::{
+    Compression, Dictionary, DictionaryError, HandshakeResponse, Limits, PacketCodec, PomeloCodec, Timeouts,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    MemoryGroups, Server,
+    engine::{Engine, HandshakeBodies, Options},
+    metrics::Metrics,
+    registry::{Registry, RegistryOptions},
+    server::AnyAcceptor,
+    settings,
+};
+
+/// Describes a server. Nothing is decided by the order of calls, but the order of layers, steps and acceptors.
+#[must_use = "a description becomes a server with `build`"]
+pub struct ServerBuilder {
+    kind: String,
+    frontend: bool,
+    id: Option<String>,
+    acceptors: Vec<Box<dyn AnyAcceptor>>,
+    components: Vec<Component>,
+    layers: Vec<Box<dyn Layer>>,
+    ordered: bool,
+    steps: StepList,
+    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    dictionary: Vec<(String, u16)>,
+    push_codes: bool,
+    serializer: Arc<dyn Serializer>,
+    codec: Arc<dyn PacketCodec>,
+    groups: Arc<dyn GroupStore>,
+    reporter: Arc<dyn Reporter>,
+    config: Config,
+    table: Table,
+}
+
+impl ServerBuilder {
+    pub(crate) fn new(kind: String, frontend: bool) -> Self {
+        Self {
+            kind,
+            frontend,
+            id: None,
+            acceptors: Vec::new(),
+            components: Vec::new(),
+            layers: Vec::new(),
+            ordered: false,
+            steps: StepList::new(),
+            states: HashMap::new(),
+            dictionary: Vec::new(),
+            push_codes: false,
+            serializer: Arc::new(JsonSerializer),
+            codec: Arc::new(PomeloCodec),
+            groups: Arc::new(MemoryGroups::new()),
+            reporter: Arc::new(NoReporter),
+            config: Config::default(),
+            table: Table::new(settings::rows()),
+        }
+    }
+
+    /// The id of this server; random if not given.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Adds a source of clients. A server may have several.
+    pub fn acceptor(mut self, acceptor: impl Acceptor) -> Self {
+        self.acceptors.push(Box::new(acceptor));
+        self
+    }
+
+    /// Adds the handlers of a type with the attribute `#[handlers]`.
+    pub fn handlers<H: Handlers>(self, handlers: impl Into<Arc<H>>) -> Self {
+        self.component(handlers.into().into_component())
+    }
+
+    /// Adds a component that was made with [`Component::builder`].
+    pub fn component(mut self, component: Component) -> Self {
+        self.components.push(component);
+        self
+    }
+
+    /// Puts a layer around all handlers. The layer that is added first sees a request first.
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// Runs the messages of each session strictly one after the other: the next waits for the end of the one before.
+    pub fn ordered(mut self) -> Self {
+        self.ordered = true;
+        self
+    }
+
+    /// Runs a callback when a session is bound, before it can be found by its uid. An error refuses the bind.
+    pub fn on_bind<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CoreResult<()>> + Send + 'static,
+    {
+        self.steps.on_bind(callback);
+        self
+    }
+
+    /// Runs a callback when a session has been bound. An error undoes the bind.
+    pub fn on_after_bind<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CoreResult<()>> + Send + 'static,
+    {
+        self.steps.on_after_bind(callback);
+        self
+    }
+
+    /// Runs a callback for each session that closes, bound or not, after the session's own callbacks.
+    pub fn on_close<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(Session, CloseReason) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.steps.on_close(callback);
+        self
+    }
+
+    /// Adds something that takes part in bind and close.
+    pub fn step(mut self, step: impl SessionStep) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// Gives handlers a value that they take as `State<T>`.
+    pub fn state<T: Send + Sync + 'static>(mut self, state: impl Into<Arc<T>>) -> Self {
+        self.states.insert(TypeId::of::<T>(), state.into());
+        self
+    }
+
+    /// The route dictionary: clients may write these routes as codes (protocol.md 3.1).
+    pub fn dictionary<R: Into<String>>(mut self, entries: impl IntoIterator<Item = (R, u16)>) -> Self {
+        self.dictionary.extend(entries.into_iter().map(|(route, code)| (route.into(), code)));
+        self
+    }
+
+    /// Writes the routes of pushes as codes, too. Only if all clients can read them: libpitaya cannot (protocol.md 2.5).
+    pub fn push_codes(mut self) -> Self {
+        self.push_codes = true;
+        self
+    }
+
+    /// What the handshake announces and how errors are written; JSON if not given.
+    pub fn serializer(mut self, serializer: impl Serializer) -> Self {
+        self.serializer = Arc::new(serializer);
+        self
+    }
+
+    /// How packets lie in bytes; Pitaya's if not given.
+    pub fn packet_codec(mut self, codec: impl PacketCodec) -> Self {
+        self.codec = Arc::new(codec);
+        self
+    }
+
+    /// Where groups are kept; in the memory of this process if not given.
+    pub fn groups(mut self, store: impl GroupStore) -> Self {
+        self.groups = Arc::new(store);
+        self
+    }
+
+    /// Where counts go; nowhere if not given.
+    pub fn reporter(mut self, reporter: impl Reporter) -> Self {
+        self.reporter = Arc::new(reporter);
+        self
+    }
+
+    /// Sets a setting, one of [`settings`] or of another part that has been added to the table.
+    pub fn set<T: Value>(mut self, setting: &'static Setting<T>, value: T) -> Self {
+        self.config.set(setting, value);
+        self
+    }
+
+    /// Sets a setting by any spelling of its name, as text.
+    pub fn set_text(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.set_text(name, value);
+        self
+    }
+
+    /// Takes the defaults of another Pitaya for everything that is not set.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.config.set_preset(preset);
+        self
+    }
+
+    /// Adds settings of the application or of an adapter to the table.
+    pub fn settings(mut self, rows: impl IntoIterator<Item = &'static dyn Row>) -> Self {
+        self.table.extend(rows);
+        self
+    }
+
+    /// Checks everything and makes the server.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn build(mut self) -> Result<Server, BuildError> {
+        let mut problems: Vec<_> = self.table.check(&mut self.config).into_iter().map(Problem::Config).collect();
+        let server = self.server_info(&mut problems);
+        let dictionary = Dictionary::new(std::mem::take(&mut self.dictionary))
+            .map_err(|error| problems.push(Problem::Dictionary(error)))
+            .unwrap_or_default();
+        if self.frontend && self.acceptors.is_empty() {
+            problems.push(Problem::NoAcceptor);
+        }
+        let tasks = Tasks::new();
+        // A name that is wrong has been told; the routes are checked with another one.
+        let Some(kind) = server.as_ref().map(|server| server.kind.clone()).or_else(|| "server".try_into().ok()) else {
+            return Err(BuildError { problems });
+        };
+        let options = RegistryOptions {
+            server_type: &kind,
+            layers: &self.layers,
+            ordered: self.ordered,
+            tasks: &tasks,
+            reporter: &self.reporter,
+        };
+        let registry = Registry::new(std::mem::take(&mut self.components), &options, &mut problems);
+        self.check_needs(&registry, &mut problems);
+        match (problems.is_empty(), server) {
+            (true, Some(server)) => self.assemble(server, registry, dictionary, tasks),
+            _ => Err(BuildError { problems }),
+        }
+    }
+
+    fn server_info(&self, problems: &mut Vec<Problem>) -> Option<ServerInfo> {
+        let info = if self.frontend {
+            ServerInfo::frontend(self.kind.as_str())
+        } else {
+            ServerInfo::backend(self.kind.as_str())
+        };
+        let mut info = info.map_err(|error| problems.push(Problem::Name(error))).ok()?;
+        if let Some(id) = &self.id {
+            info.id = ServerId::try_from(id).map_err(|error| problems.push(Problem::Name(error))).ok()?;
+        }
+        Some(info)
+    }
+
+    fn check_needs(&self, registry: &Registry, problems: &mut Vec<Problem>) {
+        for (route, needs) in registry.needs() {
+            for format in needs.formats().iter().filter(|format| **format != self.serializer.name()) {
+                problems.push(Problem::Format { route: route.clone(), format, serializer: self.serializer.name() });
+            }
+            for (_, name) in needs.states().iter().filter(|(id, _)| !self.states.contains_key(id)) {
+                problems.push(Problem::State { route: route.clone(), name });
+            }
+        }
+    }
+
+    fn assemble(
+        self,
+        server: ServerInfo,
+        registry: Registry,
+        dictionary: Dictionary,
+        tasks: Tasks,
+    ) -> Result<Server, BuildError> {
+        let config = self.config;
+        let compression = if config.get(&settings::COMPRESSION) {
+            Compression::Above { threshold: config.get(&settings::COMPRESSION_THRESHOLD).0 }
+        } else {
+            Compression::Off
+        };
+        let heartbeat = config.get(&settings::HEARTBEAT_INTERVAL);
+        let dictionary = Arc::new(dictionary);
+        let handshake = |code| {
+            let response = HandshakeResponse {
+                code,
+                heartbeat: Some(heartbeat),
+                dictionary: (*dictionary).clone(),
+                serializer: self.serializer.name().to_owned(),
+            };
+            let body = response.encode(config.get(&settings::COMPRESSION));
+            body.map(Bytes::from).map_err(|error| BuildError { problems: vec![Problem::Handshake(error.to_string())] })
+        };
+        let handshake = HandshakeBodies {
+            accepted: handshake(HandshakeResponse::OK)?,
+            refused: handshake(HandshakeResponse::REFUSED)?,
+        };
+        let push_dictionary = self.push_codes.then(|| Arc::clone(&dictionary));
+        let sessions = SessionPool::new(PoolOptions {
+            steps: self.steps,
+            step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
+            format: PushFormat::new(Arc::clone(&self.serializer), compression, push_dictionary),
+            tasks: tasks.clone(),
+        });
+        let engine = Engine {
+            limits: Limits {
+                handshake: config.get(&settings::HANDSHAKE_MAX_SIZE).0,
+                packet: config.get(&settings::PACKET_MAX_SIZE).0,
+            },
+            timeouts: Timeouts {
+                handshake: config.get(&settings::HANDSHAKE_TIMEOUT),
+                partial_packet: config.get(&settings::PACKET_TIMEOUT),
+                heartbeat,
+                // Go closes between two and three intervals, at a tick of its own; we close exactly in between.
+                idle: heartbeat * 5 / 2,
+            },
+            options: Options {
+                outbox_messages: config.get(&settings::OUTBOX_MESSAGES),
+                outbox_bytes: config.get(&settings::OUTBOX_BYTES).0,
+                write_timeout: config.get(&settings::WRITE_TIMEOUT),
+                unfinished: config.get(&settings::SESSION_UNFINISHED),
+                max_inflated: config.get(&settings::MESSAGE_MAX_INFLATED).0,
+                shutdown_grace: config.get(&settings::SHUTDOWN_GRACE),
+            },
+            metrics: Metrics::new(&*self.reporter),
+            measures: self.reporter.is_enabled(),
+            app: App::new(AppParts {
+                server,
+                sessions: sessions.clone(),
+                groups: self.groups,
+                reporter: self.reporter,
+                config,
+                tasks,
+                states: self.states,
+            }),
+            sessions,
+            registry,
+            codec: self.codec,
+            serializer: self.serializer,
+            dictionary,
+            compression,
+            handshake,
+            stop_accepting: CancellationToken::new(),
+        };
+        Ok(Server::new(engine, self.acceptors))
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("kind", &self.kind)
+            .field("components", &self.components)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that is wrong with a description.
+#[derive(Debug)]
+pub struct BuildError {
+    problems: Vec<Problem>,
+}
+
+impl BuildError {
+    /// The problems, at least one.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problems[..] {
+            [problem] => problem.fmt(f),
+            problems => {
+                write!(f, "{} problems:", problems.len())?;
+                problems.iter().try_for_each(|problem| write!(f, "\n- {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// One thing that is wrong with a description.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A name is not valid.
+    #[error(transparent)]
+    Name(NameError),
+    /// A setting is unknown or its value is not allowed.
+    #[error(transparent)]
+    Config(ConfigError),
+    /// The route dictionary is contradictory.
+    #[error("dictionary: {0}")]
+    Dictionary(DictionaryError),
+    /// A frontend that nobody can connect to.
+    #[error("a frontend needs an acceptor")]
+    NoAcceptor,
+    /// Two components have the same name.
+    #[error("two components are named {name}")]
+    DuplicateComponent {
+        /// The name.
+        name: String,
+    },
+    /// Two handlers have the same route.
+    #[error("two handlers have the route {route}")]
+    DuplicateRoute {
+        /// The route without server type.
+        route: String,
+    },
+    /// A name of a component or a method is no part of a route.
+    #[error("{route:?} is not a route: names are not empty and have no dots")]
+    BadRoute {
+        /// The route without server type.
+        route: String,
+    },
+    /// A handler speaks another format than the app.
+    #[error("{route} speaks {format}, but the app's serializer is {serializer}")]
+    Format {
+        /// The route of the handler.
+        route: Route,
+        /// What its argument or result is written in.
+        format: &'static str,
+        /// What the handshake would announce.
+        serializer: &'static str,
+    },
+    /// A handler asks for a state that the app does not hold.
+    #[error("{route} takes State<{name}>, which was not given with `state`")]
+    State {
+        /// The route of the handler.
+        route: Route,
+        /// The type.
+        name: &'static str,
+    },
+    /// The handshake response cannot be written.
+    #[error("the handshake response cannot be written: {0}")]
+    Handshake(String),
+}

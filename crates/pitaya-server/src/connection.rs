@@ -1,0 +1,265 @@
+//! A client's connection: one task that reads, runs handlers, writes and keeps time.
+//!
+//! The task never awaits a write. Its poll function looks at everything in turn (timers, messages that are here,
+//! unfinished handlers, what is queued, the socket) until nothing moves, and sleeps on one waker and one timer.
+
+mod io;
+mod outbox;
+mod timer;
+mod ws;
+
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt as _;
+use pitaya_core::{
+    CloseReason, Session,
+    acceptor::{Established, Incoming, Link},
+};
+use pitaya_protocol::{Connection as Protocol, Event, HandshakeData, Packet, Role};
+use tokio::{task::coop, time::Instant};
+
+pub(crate) use outbox::Outbox;
+
+use crate::{dispatch::Tag, engine::Engine, runner::SessionRunner};
+use io::Wire;
+use outbox::Phase;
+use timer::Timer;
+
+/// Serves one client from its arrival until its last handler has ended.
+pub(crate) async fn serve(engine: Arc<Engine>, incoming: Incoming) {
+    let accepted = Instant::now();
+    let Some(link) = establish(&engine, incoming.establish).await else { return };
+    let connection = Connection::open(engine, link, incoming.peer, accepted);
+    connection.run().await;
+}
+
+/// Does what comes before the first packet, within the time for the handshake.
+async fn establish(engine: &Engine, establishing: impl Future<Output = std::io::Result<Established>>) -> Option<Link> {
+    let established = tokio::select! {
+        established = tokio::time::timeout(engine.timeouts.handshake, AssertUnwindSafe(establishing).catch_unwind()) => established,
+        () = engine.stop_accepting.cancelled() => return None,
+    };
+    match established {
+        Ok(Ok(Ok(Established::Link(link)))) => return Some(link),
+        Ok(Ok(Ok(Established::Served))) => return None,
+        Ok(Ok(Err(error))) => tracing::debug!(%error, "a connection could not be established"),
+        Ok(Err(_)) => tracing::error!("establishing a connection panicked"),
+        Err(_) => tracing::debug!("a connection was not established in time"),
+    }
+    engine.metrics.establish_errors.add(1);
+    None
+}
+
+/// Everything that the connection's task owns.
+pub(crate) struct Connection {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) session: Session,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) runner: SessionRunner<Tag>,
+    protocol: Protocol,
+    wire: Wire,
+    timer: Timer,
+    /// When a stopping server no longer waits for this connection.
+    drain_deadline: Option<Instant>,
+}
+
+impl Connection {
+    fn open(engine: Arc<Engine>, link: Link, peer: Option<SocketAddr>, accepted: Instant) -> Self {
+        let outbox = Arc::new(Outbox::new(Arc::clone(&engine), link.framing));
+        let session = engine.sessions.open(peer, Arc::clone(&outbox) as _);
+        engine.metrics.connected.add(1);
+        Self {
+            session,
+            outbox,
+            runner: SessionRunner::new(engine.options.unfinished),
+            protocol: Protocol::new(Role::Server, engine.timeouts, accepted.into_std()),
+            wire: Wire::new(link),
+            timer: Timer::new(accepted + engine.timeouts.handshake),
+            drain_deadline: None,
+            engine,
+        }
+    }
+
+    async fn run(mut self) {
+        if self.engine.stop_accepting.is_cancelled() {
+            // It arrived while the server was told to stop, and was not seen when all sessions were.
+            self.outbox.advance(Phase::Draining);
+        }
+        let reason = std::future::poll_fn(|cx| {
+            // A panic here is a bug of ours or of a user's codec; it costs this connection only.
+            let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll_serve(cx)));
+            polled.unwrap_or(Poll::Ready(CloseReason::Closed))
+        })
+        .await;
+        self.outbox.advance(Phase::Dead(reason));
+        tracing::debug!(session = %self.session.id(), reason = reason.as_str(), "connection closes");
+        self.engine.metrics.closed(reason);
+        self.engine.metrics.connected.add(-1);
+        self.close(reason).await;
+    }
+
+    /// Runs the callbacks, then closes the socket, then lets the handlers end that are still unfinished.
+    async fn close(mut self, reason: CloseReason) {
+        let (engine, session) = (Arc::clone(&self.engine), self.session.clone());
+        let mut closing = Box::pin(async move { engine.sessions.close(&session, reason).await });
+        std::future::poll_fn(|cx| {
+            // A callback may wait for a handler of the same session.
+            self.poll_unfinished(cx);
+            closing.as_mut().poll(cx)
+        })
+        .await;
+        drop(closing);
+        self.wire.shut_down(self.engine.options.write_timeout).await;
+        std::future::poll_fn(|cx| {
+            self.poll_unfinished(cx);
+            if self.runner.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.outbox.wake_up();
+        loop {
+            let now = Instant::now();
+            if let Some(reason) = self.keep_time(now) {
+                return Poll::Ready(reason);
+            }
+            self.handle_messages(cx, now);
+
+            let look = self.outbox.look();
+            match look.phase {
+                Phase::Dead(reason) => return Poll::Ready(reason),
+                Phase::Draining if self.runner.is_empty() => {
+                    // Every handler has answered; what they queued goes out before the kick.
+                    drop(self.outbox.kick_and_close(CloseReason::Shutdown));
+                    continue;
+                }
+                Phase::Draining => {
+                    let grace = self.engine.options.shutdown_grace;
+                    self.drain_deadline.get_or_insert_with(|| now + grace);
+                }
+                Phase::Open | Phase::Flushing(_) => {}
+            }
+            let written = self.wire.poll_write(cx, &self.outbox, now);
+            let writing = written.is_pending();
+            match (written, look.phase) {
+                (Poll::Ready(Err(_)), _) => return Poll::Ready(CloseReason::ClientClosed),
+                (Poll::Ready(Ok(())), Phase::Flushing(reason)) => return Poll::Ready(reason),
+                _ => {}
+            }
+            if self.reads(look.is_crowded, look.phase, now) {
+                match self.wire.poll_read(cx) {
+                    Poll::Ready(Ok(true)) => continue,
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(CloseReason::ClientClosed),
+                    Poll::Pending => {}
+                }
+            }
+            self.arm_timer(cx, now);
+            if self.outbox.fall_asleep(look.phase, writing, cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Handles the messages that are here, and goes on with unfinished handlers, until neither moves.
+    fn handle_messages(&mut self, cx: &mut Context<'_>, now: Instant) {
+        loop {
+            let had_room = self.handle_packets(cx, now);
+            let finished = self.poll_unfinished(cx);
+            // A handler that ended may have made room for messages that wait in the buffer.
+            if had_room || !finished {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether it stopped for another reason than unfinished handlers.
+    fn handle_packets(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        loop {
+            if !self.runner.has_room() {
+                return false;
+            }
+            let look = self.outbox.look();
+            if look.phase != Phase::Open || look.is_crowded {
+                return true;
+            }
+            let packet = match self.wire.next_packet(&self.engine, &self.protocol, &self.outbox) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => {
+                    self.protocol.partial_packet(self.wire.has_partial_packet(), now.into_std());
+                    return true;
+                }
+                Err(error) => {
+                    self.refuse(&error);
+                    return true;
+                }
+            };
+            // One unit of the task's budget per packet, so that a busy client does not starve the others.
+            let Poll::Ready(budget) = coop::poll_proceed(cx) else {
+                self.wire.put_back(packet);
+                return true;
+            };
+            budget.made_progress();
+            self.handle_packet(cx, packet, now);
+        }
+    }
+
+    fn handle_packet(&mut self, cx: &mut Context<'_>, packet: Packet, now: Instant) {
+        match self.protocol.handle_packet(packet, now.into_std()) {
+            Ok(Event::Data(body)) => self.handle_message(cx, body, now),
+            Ok(Event::Handshake(body)) => match HandshakeData::parse(&body) {
+                // Kept as bytes: few handlers look at it, and its JSON tree is larger than the rest of a session.
+                Ok(_) => self.accept_handshake(body, now),
+                Err(error) => {
+                    tracing::debug!(session = %self.session.id(), %error, "handshake refused");
+                    self.protocol.refuse_handshake();
+                    self.outbox.push_handshake(&self.engine.handshake.refused, Some(CloseReason::HandshakeRefused));
+                }
+            },
+            Ok(Event::Established | Event::Heartbeat | Event::Ignored | Event::Kicked(_)) => {}
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn accept_handshake(&mut self, body: bytes::Bytes, now: Instant) {
+        // Cut loose from the read buffer, which would stay alive as long as the session.
+        self.session.set_handshake(bytes::Bytes::copy_from_slice(&body));
+        match self.protocol.accept_handshake(now.into_std()) {
+            Ok(()) => self.outbox.push_handshake(&self.engine.handshake.accepted, None),
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    /// The client broke the protocol: what it is owed is written, then the connection closes (protocol.md 1.5).
+    pub(crate) fn refuse(&mut self, error: &(dyn std::error::Error + 'static)) {
+        tracing::debug!(session = %self.session.id(), error, "the client broke the protocol");
+        self.protocol.close();
+        self.outbox.advance(Phase::Flushing(CloseReason::Protocol));
+    }
+
+    /// Returns whether any handler has ended.
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut finished = false;
+        while let Poll::Ready((tag, outcome)) = self.runner.poll_next(cx) {
+            finished = true;
+            self.finish(&tag, outcome);
+        }
+        finished
+    }
+
+    /// Whether to read. While we are not willing to, the client's silence does not count against it.
+    fn reads(&mut self, is_crowded: bool, phase: Phase, now: Instant) -> bool {
+        let willing = phase == Phase::Open && !is_crowded && self.runner.has_room();
+        if willing {
+            self.protocol.resume(now.into_std());
+        } else {
+            self.protocol.pause(now.into_std());
+        }
+        willing
+    }
+}

@@ -1,0 +1,185 @@
+//! The bytes of a connection: one buffer for what came, one for what goes.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use pitaya_core::acceptor::{Framing, Io, Link};
+use pitaya_protocol::{Connection as Protocol, Packet, PacketError};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    time::Instant,
+};
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+use super::{
+    outbox::Outbox,
+    ws::{WsDecoder, WsError, WsEvent},
+};
+use crate::engine::Engine;
+
+/// How much is read at once. The space lies on the stack of the thread that polls, so an idle connection holds none.
+const READ_AT_ONCE: usize = 16 * 1024;
+
+/// A buffer that has grown beyond this is given back as soon as it is empty.
+const KEEP: usize = 16 * 1024;
+
+/// The socket with its buffers.
+pub(super) struct Wire {
+    io: Box<dyn Io>,
+    /// Set for WebSocket connections.
+    ws: Option<WsDecoder>,
+    /// Bytes that have been read and hold no whole packet yet, or packets that wait for room.
+    incoming: BytesMut,
+    /// A packet that was taken out of `incoming` and could not be handled yet.
+    put_back: Option<Packet>,
+    /// The batch that is being written, and how much of it has been.
+    outgoing: BytesMut,
+    written: usize,
+    /// Since when the socket has taken nothing.
+    stalled_since: Option<Instant>,
+    /// Whether bytes came since the last look.
+    active: bool,
+}
+
+/// What is wrong with the bytes of a client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    #[error("bad packet")]
+    Packet(#[from] PacketError),
+    #[error("bad WebSocket frame")]
+    WebSocket(#[from] WsError),
+    #[error("the client closed the WebSocket connection")]
+    WebSocketClosed,
+}
+
+impl Wire {
+    pub(super) fn new(link: Link) -> Self {
+        Self {
+            io: link.io,
+            ws: (link.framing == Framing::WebSocket).then(WsDecoder::default),
+            incoming: link.early,
+            put_back: None,
+            outgoing: BytesMut::new(),
+            written: 0,
+            stalled_since: None,
+            active: true,
+        }
+    }
+
+    /// Takes the next whole packet out of what has been read.
+    pub(super) fn next_packet(
+        &mut self,
+        engine: &Engine,
+        protocol: &Protocol,
+        outbox: &Outbox,
+    ) -> Result<Option<Packet>, WireError> {
+        if let Some(packet) = self.put_back.take() {
+            return Ok(Some(packet));
+        }
+        let max_body = protocol.max_body(&engine.limits);
+        let Some(ws) = &mut self.ws else {
+            if self.incoming.is_empty() {
+                return Ok(None);
+            }
+            return Ok(engine.codec.decode(&mut self.incoming, max_body)?);
+        };
+        loop {
+            let limit = engine.codec.encoded_len(max_body);
+            match ws.decode(&mut self.incoming, limit)? {
+                None => return Ok(None),
+                Some(WsEvent::Message(mut message)) => {
+                    return Ok(Some(engine.codec.decode_message(&mut message, max_body)?));
+                }
+                Some(WsEvent::Ping(payload)) => outbox.push_control(OpCode::Control(Control::Pong), &payload),
+                Some(WsEvent::Pong) => {}
+                Some(WsEvent::Close(payload)) => {
+                    outbox.push_control(OpCode::Control(Control::Close), &payload);
+                    return Err(WireError::WebSocketClosed);
+                }
+            }
+        }
+    }
+
+    /// Takes back a packet that could not be handled yet.
+    pub(super) fn put_back(&mut self, packet: Packet) {
+        self.put_back = Some(packet);
+    }
+
+    /// Whether a packet has begun and not ended.
+    pub(super) fn has_partial_packet(&self) -> bool {
+        !self.incoming.is_empty() || self.ws.as_ref().is_some_and(WsDecoder::is_partial)
+    }
+
+    /// Reads what is there. `false` means that the client has closed.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut space = [const { MaybeUninit::<u8>::uninit() }; READ_AT_ONCE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        self.active = true;
+        self.incoming.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(!buffer.filled().is_empty()))
+    }
+
+    /// Writes whatever is queued, as much as the socket takes. Ready when everything has been written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, outbox: &Outbox, now: Instant) -> Poll<io::Result<()>> {
+        loop {
+            if self.written == self.outgoing.len() {
+                self.outgoing.clear();
+                self.written = 0;
+                self.stalled_since = None;
+                if self.outgoing.capacity() > KEEP {
+                    self.outgoing = BytesMut::new();
+                }
+                outbox.take(&mut self.outgoing);
+                if self.outgoing.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match Pin::new(&mut self.io).poll_write(cx, &self.outgoing[self.written..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(len)) => {
+                    self.written += len;
+                    self.stalled_since = None;
+                    outbox.written(len);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert(now);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Since when the socket has taken nothing of what is to be written.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since
+    }
+
+    /// Gives back the buffers of a connection on which nothing has come since the last call.
+    pub(super) fn release_buffers(&mut self) {
+        if !std::mem::take(&mut self.active) {
+            if self.incoming.is_empty() {
+                self.incoming = BytesMut::new();
+            }
+            if self.outgoing.is_empty() {
+                self.outgoing = BytesMut::new();
+            }
+        }
+    }
+
+    /// Tells the client that nothing more comes, and frees the buffers.
+    pub(super) async fn shut_down(&mut self, patience: Duration) {
+        self.incoming = BytesMut::new();
+        self.outgoing = BytesMut::new();
+        // It may be gone already; then there is nothing to tell.
+        drop(tokio::time::timeout(patience, self.io.shutdown()).await);
+        self.io = Box::new(tokio::io::empty());
+    }
+}

@@ -1,0 +1,251 @@
+//! WebSocket frames in the connection's own buffers, server side (RFC 6455).
+
+use std::io::Cursor;
+
+use bytes::{BufMut as _, BytesMut};
+use tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Control, Data, OpCode},
+};
+
+/// What the next bytes of a client hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum WsEvent {
+    /// A whole message, its fragments joined; the opcode is not looked at (protocol.md 1.4).
+    Message(BytesMut),
+    /// To be answered with a pong of the same content.
+    Ping(BytesMut),
+    /// Nothing to do.
+    Pong,
+    /// The client says goodbye.
+    Close(BytesMut),
+}
+
+/// What a client must not send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WsError {
+    #[error("a frame of a client is not masked")]
+    NotMasked,
+    #[error("a frame has reserved bits or a reserved opcode")]
+    Reserved,
+    #[error("a control frame is fragmented or longer than 125 bytes")]
+    BadControl,
+    #[error("a message continues that has not begun, or begins inside another")]
+    BadContinuation,
+    #[error("a message of {len} bytes is longer than {limit}")]
+    TooLarge { len: u64, limit: usize },
+}
+
+/// The longest payload of a control frame.
+const MAX_CONTROL: u64 = 125;
+
+/// Takes frames off the front of the read buffer. Holds bytes only while a message comes in fragments.
+#[derive(Debug, Default)]
+pub(super) struct WsDecoder {
+    fragments: Option<BytesMut>,
+}
+
+impl WsDecoder {
+    /// The next event; `None` when more bytes are needed. A message longer than `limit` is refused as soon as the header
+    /// that makes it so is there.
+    pub(super) fn decode(&mut self, src: &mut BytesMut, limit: usize) -> Result<Option<WsEvent>, WsError> {
+        loop {
+            let Some((header, payload)) = next_frame(src, self.fragments.as_ref().map_or(0, BytesMut::len), limit)?
+            else {
+                return Ok(None);
+            };
+            match header.opcode {
+                OpCode::Control(control) => return Ok(Some(control_event(control, payload)?)),
+                OpCode::Data(data) => {
+                    let begins = data != Data::Continue;
+                    match (&mut self.fragments, begins, header.is_final) {
+                        (None, true, true) => return Ok(Some(WsEvent::Message(payload))),
+                        (fragments @ None, true, false) => *fragments = Some(payload),
+                        (Some(fragments), false, is_final) => {
+                            fragments.unsplit(payload);
+                            if is_final {
+                                return Ok(self.fragments.take().map(WsEvent::Message));
+                            }
+                        }
+                        (None, false, _) | (Some(_), true, _) => return Err(WsError::BadContinuation),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(super) fn is_partial(&self) -> bool {
+        self.fragments.is_some()
+    }
+}
+
+fn control_event(control: Control, payload: BytesMut) -> Result<WsEvent, WsError> {
+    match control {
+        Control::Ping => Ok(WsEvent::Ping(payload)),
+        Control::Pong => Ok(WsEvent::Pong),
+        Control::Close => Ok(WsEvent::Close(payload)),
+        Control::Reserved(_) => Err(WsError::Reserved),
+    }
+}
+
+/// Takes one frame, unmasked. `before` is the length of the fragments that it may continue.
+fn next_frame(src: &mut BytesMut, before: usize, limit: usize) -> Result<Option<(FrameHeader, BytesMut)>, WsError> {
+    let mut cursor = Cursor::new(&src[..]);
+    let Some((header, len)) = FrameHeader::parse(&mut cursor).map_err(|_| WsError::Reserved)? else {
+        return Ok(None);
+    };
+    if header.rsv1 || header.rsv2 || header.rsv3 {
+        return Err(WsError::Reserved);
+    }
+    let Some(mask) = header.mask else { return Err(WsError::NotMasked) };
+    match header.opcode {
+        OpCode::Control(_) if len > MAX_CONTROL || !header.is_final => return Err(WsError::BadControl),
+        OpCode::Data(_) if len.saturating_add(before as u64) > limit as u64 => {
+            return Err(WsError::TooLarge { len: len.saturating_add(before as u64), limit });
+        }
+        OpCode::Control(_) | OpCode::Data(_) => {}
+    }
+    // At most `limit` or 125, so it fits a usize, and so does the header's length.
+    let (head_len, len) = (cursor.position() as usize, len as usize);
+    if src.len() - head_len < len {
+        return Ok(None);
+    }
+    drop(src.split_to(head_len));
+    let mut payload = src.split_to(len);
+    unmask(&mut payload, mask);
+    Ok(Some((header, payload)))
+}
+
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let wide = u64::from(u32::from_ne_bytes(mask));
+    let wide = wide | (wide << 32);
+    let mut chunks = payload.chunks_exact_mut(8);
+    for chunk in &mut chunks {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        chunk.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
+    }
+    for (byte, key) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Writes the header of an unfragmented frame of a server, which is never masked.
+pub(super) fn put_header(opcode: OpCode, len: usize, dst: &mut BytesMut) {
+    let header = FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: None };
+    // Writing into memory cannot fail.
+    drop(header.format(len as u64, &mut dst.writer()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+
+    fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
+        let header = FrameHeader { is_final, rsv1: false, rsv2: false, rsv3: false, opcode, mask: Some(MASK) };
+        let mut bytes = Vec::new();
+        header.format(payload.len() as u64, &mut bytes).unwrap();
+        bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+        bytes
+    }
+
+    fn binary(is_final: bool, payload: &[u8]) -> Vec<u8> {
+        frame(OpCode::Data(Data::Binary), is_final, payload)
+    }
+
+    fn decode_all(bytes: &[u8], limit: usize) -> Result<Vec<WsEvent>, WsError> {
+        let (mut decoder, mut src, mut events) = (WsDecoder::default(), BytesMut::from(bytes), Vec::new());
+        while let Some(event) = decoder.decode(&mut src, limit)? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn message(payload: &[u8]) -> WsEvent {
+        WsEvent::Message(payload.into())
+    }
+
+    #[test]
+    fn messages_of_every_length_class_are_unmasked() {
+        for len in [0, 1, 7, 8, 9, 125, 126, 65_535, 65_536] {
+            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            assert_eq!(decode_all(&binary(true, &payload), 1 << 20), Ok(vec![message(&payload)]), "{len}");
+        }
+    }
+
+    #[test]
+    fn frames_may_arrive_byte_by_byte() {
+        let bytes =
+            [binary(true, b"one"), frame(OpCode::Control(Control::Ping), true, b"p"), binary(true, b"two")].concat();
+        let (mut decoder, mut src, mut events) = (WsDecoder::default(), BytesMut::new(), Vec::new());
+        for byte in bytes {
+            src.put_u8(byte);
+            while let Some(event) = decoder.decode(&mut src, 100).unwrap() {
+                events.push(event);
+            }
+        }
+        assert_eq!(events, [message(b"one"), WsEvent::Ping(b"p"[..].into()), message(b"two")]);
+    }
+
+    #[test]
+    fn fragments_are_joined_with_control_frames_between_them() {
+        let more = |is_final, payload| frame(OpCode::Data(Data::Continue), is_final, payload);
+        let bytes = [
+            binary(false, b"a"),
+            more(false, b"b"),
+            frame(OpCode::Control(Control::Ping), true, b""),
+            more(true, b"c"),
+        ]
+        .concat();
+        assert_eq!(decode_all(&bytes, 100), Ok(vec![WsEvent::Ping(BytesMut::new()), message(b"abc")]));
+    }
+
+    #[test]
+    fn what_a_client_must_not_send_is_refused() {
+        let mut unmasked = binary(true, b"x");
+        unmasked[1] &= 0x7f;
+        let mut reserved_bit = binary(true, b"x");
+        reserved_bit[0] |= 0x40;
+        let mut reserved_opcode = binary(true, b"x");
+        reserved_opcode[0] = 0x83;
+        let cases = [
+            (unmasked, WsError::NotMasked),
+            (reserved_bit, WsError::Reserved),
+            (reserved_opcode, WsError::Reserved),
+            (frame(OpCode::Control(Control::Ping), false, b""), WsError::BadControl),
+            (frame(OpCode::Control(Control::Ping), true, &[0; 126]), WsError::BadControl),
+            (frame(OpCode::Data(Data::Continue), true, b""), WsError::BadContinuation),
+            ([binary(false, b"a"), binary(true, b"b")].concat(), WsError::BadContinuation),
+            (binary(true, &[0; 101]), WsError::TooLarge { len: 101, limit: 100 }),
+            (
+                [binary(false, &[0; 60]), frame(OpCode::Data(Data::Continue), true, &[0; 60])].concat(),
+                WsError::TooLarge { len: 120, limit: 100 },
+            ),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(decode_all(&bytes, 100), Err(expected), "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_refused_by_its_header_alone() {
+        let mut header = vec![0x82, 0x80 | 127];
+        header.extend(u64::MAX.to_be_bytes());
+        header.extend(MASK);
+        assert_eq!(decode_all(&header, 100), Err(WsError::TooLarge { len: u64::MAX, limit: 100 }));
+    }
+
+    #[test]
+    fn the_header_that_we_write_is_the_one_of_the_rfc() {
+        for (len, expected) in
+            [(5, &[0x82, 5][..]), (126, &[0x82, 126, 0, 126]), (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0])]
+        {
+            let mut dst = BytesMut::new();
+            put_header(OpCode::Data(Data::Binary), len, &mut dst);
+            assert_eq!(&dst[..], expected);
+        }
+    }
+}

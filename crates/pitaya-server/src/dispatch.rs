@@ -1,0 +1,185 @@
+//! From a message to its handler, and from the reply to the client.
+
+use std::{any::Any, error::Error as _, sync::Arc, task::Context as TaskContext, time::Duration};
+
+use bytes::{Buf as _, Bytes};
+use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code};
+use pitaya_protocol::{Head, HeadBuf, MessageError, MessageKind, RouteParts, inflate};
+use tokio::time::Instant;
+
+use crate::{connection::Connection, metrics::Refused, registry::Registered, runner::Outcome};
+
+/// A handler that keeps its thread longer than this is counted.
+const SLOW_POLL: Duration = Duration::from_millis(10);
+
+/// Whose reply it is.
+pub(crate) struct Tag {
+    /// 0 for a notify.
+    id: u64,
+    registered: Arc<Registered>,
+    /// When the message was read, if anybody looks at the times.
+    started: Option<Instant>,
+}
+
+/// What stops a message before any handler sees it.
+enum Stop {
+    /// The client gets an error, if it waits for an answer.
+    Answer(Refused, Error),
+    /// The client broke the protocol: its connection closes.
+    Close(Refused, MessageError),
+}
+
+impl Connection {
+    /// Handles the body of a Data packet.
+    pub(crate) fn handle_message(&mut self, cx: &mut TaskContext<'_>, mut message: Bytes, now: Instant) {
+        let head = match Head::decode(&message) {
+            Ok(head) => head,
+            Err(error) => return self.stop(0, Stop::Close(Refused::Undecodable, error)),
+        };
+        let (kind, id, body_at, compressed) = (head.kind, head.id, head.body_at, head.compressed);
+        if kind == MessageKind::Request && id == 0 {
+            self.engine.metrics.refused(Refused::RequestIdZero);
+            return self.refuse(&RequestIdZero);
+        }
+        let registered = match self.find(&head) {
+            Ok(registered) => registered,
+            Err(stop) => return self.stop(id, stop),
+        };
+        message.advance(body_at);
+        if compressed {
+            message = match inflate(&message, self.engine.options.max_inflated) {
+                Ok(body) => body.into(),
+                Err(error) => return self.stop(id, Stop::Close(Refused::Undecodable, MessageError::Inflate(error))),
+            };
+        }
+        self.call(cx, id, registered, message, now);
+    }
+
+    /// Finds the handler, or what to say instead (protocol.md 4).
+    fn find(&self, head: &Head<'_>) -> Result<Arc<Registered>, Stop> {
+        if head.kind == MessageKind::Response {
+            let error = Error::bad_request("route field can not be empty");
+            return Err(Stop::Answer(Refused::WrongKind, error));
+        }
+        let route = match head.route.resolve(&self.engine.dictionary) {
+            Ok(route) => route,
+            Err(error) => return Err(Stop::Close(Refused::Undecodable, error)),
+        };
+        let Some(registered) = self.engine.registry.find(route) else {
+            return Err(self.not_found(route));
+        };
+        if head.kind == MessageKind::Request && registered.kind == HandlerKind::Notify {
+            return Err(Stop::Answer(Refused::NotifyRoute, Error::bad_request("tried to request a notify route")));
+        }
+        Ok(Arc::clone(registered))
+    }
+
+    #[cold]
+    fn not_found(&self, route: &str) -> Stop {
+        let own_type = &self.engine.app.server().kind;
+        match RouteParts::parse(route) {
+            Err(error) => Stop::Answer(Refused::BadRoute, Error::bad_request(error.to_string())),
+            Ok(parts) if parts.server_type.is_some_and(|kind| *own_type != *kind) => {
+                let error = Error::new(code::INTERNAL, "no servers available of this type");
+                Stop::Answer(Refused::NoServers, error)
+            }
+            Ok(parts) => {
+                let error = Error::not_found(format!("pitaya/handler: {own_type}.{} not found", parts.short));
+                Stop::Answer(Refused::NotFound, error)
+            }
+        }
+    }
+
+    #[cold]
+    fn stop(&mut self, id: u64, stop: Stop) {
+        match stop {
+            Stop::Answer(refused, error) => {
+                self.engine.metrics.refused(refused);
+                tracing::debug!(session = %self.session.id(), %error, "message refused");
+                self.answer(id, Err(error));
+            }
+            Stop::Close(refused, error) => {
+                self.engine.metrics.refused(refused);
+                self.refuse(&error);
+            }
+        }
+    }
+
+    fn call(&mut self, cx: &mut TaskContext<'_>, id: u64, registered: Arc<Registered>, body: Bytes, now: Instant) {
+        let context = Context::of_message(self.session.clone(), id);
+        let parts = Parts::new(registered.route.clone(), context, self.engine.app.clone());
+        let request = Request::new(parts, body);
+        let started = self.engine.measures.then_some(now);
+        let (chain, ordered) = (Arc::clone(&registered.chain), registered.ordered);
+        // A notify to a request handler is handled, and its result thrown away.
+        let tag = Tag { id, registered, started };
+        let polled = started.map(|_| (Instant::now(), Arc::clone(&tag.registered)));
+        let ready = self.runner.start(cx, tag, ordered, || chain.call(request));
+        if let Some((from, registered)) = polled
+            && from.elapsed() > SLOW_POLL
+        {
+            registered.metrics.slow_polls.add(1);
+        }
+        if let Some((tag, outcome)) = ready {
+            self.finish(&tag, outcome);
+        }
+    }
+
+    /// Takes the outcome of a chain: counts it, logs what only we may know, and answers.
+    pub(crate) fn finish(&mut self, tag: &Tag, outcome: Outcome) {
+        let reply = match outcome {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) => Err(self.for_client(tag, error)),
+            Err(panic) => Err(self.panicked(tag, &*panic)),
+        };
+        if let Some(started) = tag.started {
+            let code = reply.as_ref().err().map(Error::code);
+            tag.registered.metrics.response(started.elapsed().as_nanos() as f64, code);
+        }
+        self.answer(tag.id, reply);
+    }
+
+    fn answer(&mut self, id: u64, reply: Result<Bytes, Error>) {
+        if id == 0 {
+            return;
+        }
+        let mut buffer = HeadBuf::new();
+        if let Some(response) = self.engine.encode_response(id, reply, &mut buffer) {
+            // A session that closes gets no more answers.
+            drop(self.outbox.push_message(response.head, response.body.as_slice()));
+        }
+    }
+
+    /// Keeps the cause of an internal error for ourselves.
+    #[cold]
+    fn for_client(&self, tag: &Tag, error: Error) -> Error {
+        let (route, request) = (tag.registered.route.as_str(), self.request_id(tag));
+        let Some(source) = error.source() else {
+            tracing::debug!(route, request, %error, "handler failed");
+            return error;
+        };
+        let chain = std::iter::successors(Some(source), |error| (*error).source()).map(ToString::to_string);
+        let chain = chain.collect::<Vec<_>>().join(": ");
+        tracing::error!(route, request, code = error.code(), chain, "handler failed");
+        error.with_message(format!("internal error, request {request}"))
+    }
+
+    #[cold]
+    fn panicked(&self, tag: &Tag, panic: &(dyn Any + Send)) -> Error {
+        tag.registered.metrics.panics.add(1);
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
+        let (route, request) = (tag.registered.route.as_str(), self.request_id(tag));
+        tracing::error!(route, request, panic = text, "handler panicked");
+        Error::new(code::INTERNAL, format!("internal error, request {request}"))
+    }
+
+    fn request_id(&self, tag: &Tag) -> String {
+        Context::of_message(self.session.clone(), tag.id).request_id()
+    }
+}
+
+/// A request that could never be answered: a bug of the client.
+#[derive(Debug, thiserror::Error)]
+#[error("a request has the id 0")]
+struct RequestIdZero;

@@ -1,0 +1,104 @@
+//! What all connections of one app share.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use pitaya_core::{App, Error, Serializer, SessionPool, code};
+use pitaya_protocol::{
+    Compression, Dictionary, Head, HeadBuf, Limits, MAX_BODY_LEN, MessageKind, PacketCodec, RouteRef, Timeouts,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{metrics::Metrics, registry::Registry};
+
+/// Made once by the builder; only read afterwards.
+pub(crate) struct Engine {
+    pub(crate) app: App,
+    pub(crate) sessions: SessionPool,
+    pub(crate) registry: Registry,
+    pub(crate) codec: Arc<dyn PacketCodec>,
+    pub(crate) serializer: Arc<dyn Serializer>,
+    pub(crate) dictionary: Arc<Dictionary>,
+    pub(crate) compression: Compression,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) options: Options,
+    pub(crate) handshake: HandshakeBodies,
+    pub(crate) metrics: Metrics,
+    /// Whether response times are measured: somebody looks at them.
+    pub(crate) measures: bool,
+    /// Cancelled when the server stops accepting: connections that are still being established end then.
+    pub(crate) stop_accepting: CancellationToken,
+}
+
+/// The numbers of the settings, ready to use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) outbox_messages: usize,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) write_timeout: Duration,
+    pub(crate) unfinished: usize,
+    pub(crate) max_inflated: usize,
+    pub(crate) shutdown_grace: Duration,
+}
+
+/// The bodies of the handshake response, written once per app (protocol.md 2.3).
+pub(crate) struct HandshakeBodies {
+    pub(crate) accepted: Bytes,
+    pub(crate) refused: Bytes,
+}
+
+/// A response, ready to be put into a packet.
+pub(crate) struct Encoded<'a> {
+    pub(crate) head: &'a [u8],
+    pub(crate) body: EncodedBody,
+}
+
+pub(crate) enum EncodedBody {
+    Plain(Bytes),
+    Deflated(Vec<u8>),
+}
+
+impl EncodedBody {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Plain(body) => body,
+            Self::Deflated(body) => body,
+        }
+    }
+}
+
+impl Engine {
+    /// Writes the response to a request. A body that no packet can hold becomes an error response.
+    pub(crate) fn encode_response<'a>(
+        &self,
+        id: u64,
+        reply: Result<Bytes, Error>,
+        buffer: &'a mut HeadBuf,
+    ) -> Option<Encoded<'a>> {
+        let (body, error) = match reply {
+            Ok(body) => (body, false),
+            Err(error) => (self.serializer.encode_error(&error), true),
+        };
+        let (body, error) = if body.len() > MAX_BODY_LEN - pitaya_protocol::MAX_HEAD_LEN {
+            let error =
+                Error::new(code::INTERNAL, format!("the reply is {} bytes, more than a packet holds", body.len()));
+            (self.serializer.encode_error(&error), true)
+        } else {
+            (body, error)
+        };
+        let deflated = self.compression.apply(&body);
+        let head = Head {
+            kind: MessageKind::Response,
+            id,
+            route: RouteRef::None,
+            error,
+            compressed: deflated.is_some(),
+            body_at: 0,
+        };
+        // A response has no route, so its head always fits.
+        let head = head.encode(buffer).ok()?;
+        let body = deflated.map_or(EncodedBody::Plain(body), EncodedBody::Deflated);
+        Some(Encoded { head, body })
+    }
+}

@@ -1,0 +1,117 @@
+//! The handlers of an app, found by route.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pitaya_core::{
+    BoxFuture, Component, Endpoint, Error, HandlerKind, Layer, Needs, Reply, Reporter, Request, Route, ServerType,
+    Tasks, code,
+};
+use tokio::sync::oneshot;
+
+use crate::{builder::Problem, metrics::RouteMetrics};
+
+/// A handler with everything around it.
+pub(crate) struct Registered {
+    /// The full route.
+    pub(crate) route: Route,
+    pub(crate) kind: HandlerKind,
+    /// The next message of the session waits for the end of this one.
+    pub(crate) ordered: bool,
+    /// Layers and handler.
+    pub(crate) chain: Arc<dyn Endpoint>,
+    pub(crate) metrics: RouteMetrics,
+}
+
+/// What the registry is made with.
+pub(crate) struct RegistryOptions<'a> {
+    pub(crate) server_type: &'a ServerType,
+    pub(crate) layers: &'a [Box<dyn Layer>],
+    pub(crate) ordered: bool,
+    pub(crate) tasks: &'a Tasks,
+    pub(crate) reporter: &'a Arc<dyn Reporter>,
+}
+
+/// All handlers. Looked up by the route as a client writes it, with or without the server type.
+#[derive(Default)]
+pub(crate) struct Registry {
+    by_route: HashMap<Box<str>, Arc<Registered>>,
+    needs: Vec<(Route, Needs)>,
+}
+
+impl Registry {
+    pub(crate) fn new(components: Vec<Component>, options: &RegistryOptions<'_>, problems: &mut Vec<Problem>) -> Self {
+        let mut registry = Self::default();
+        let mut names = HashMap::new();
+        for component in components {
+            let name = component.name().to_owned();
+            if names.insert(name.clone(), ()).is_some() {
+                problems.push(Problem::DuplicateComponent { name: name.clone() });
+                continue;
+            }
+            for handler in component.into_handlers() {
+                let server_type = Some(options.server_type.as_str());
+                let dotted = name.contains('.') || handler.method.contains('.');
+                let Some(route) = Route::new(server_type, &name, &handler.method).ok().filter(|_| !dotted) else {
+                    problems.push(Problem::BadRoute { route: format!("{name}.{}", handler.method) });
+                    continue;
+                };
+                if registry.by_route.contains_key(route.short()) {
+                    problems.push(Problem::DuplicateRoute { route: route.short().to_owned() });
+                    continue;
+                }
+                let mut chain = handler.endpoint;
+                if handler.options.spawn {
+                    chain = Arc::new(Spawned { inner: chain, tasks: options.tasks.clone() });
+                }
+                for layer in options.layers.iter().rev() {
+                    chain = layer.layer(chain);
+                }
+                registry.needs.push((route.clone(), handler.needs));
+                registry.insert(Registered {
+                    metrics: RouteMetrics::new(options.reporter, route.as_str(), handler.kind),
+                    route,
+                    kind: handler.kind,
+                    ordered: options.ordered || handler.options.ordered,
+                    chain,
+                });
+            }
+        }
+        registry
+    }
+
+    fn insert(&mut self, registered: Registered) {
+        let registered = Arc::new(registered);
+        for key in [registered.route.short(), registered.route.as_str()] {
+            self.by_route.insert(key.into(), Arc::clone(&registered));
+        }
+    }
+
+    pub(crate) fn find(&self, route: &str) -> Option<&Arc<Registered>> {
+        self.by_route.get(route)
+    }
+
+    /// What the handlers need, to be compared with what the app has.
+    pub(crate) fn needs(&self) -> &[(Route, Needs)] {
+        &self.needs
+    }
+}
+
+/// Runs a chain as a task of its own, so that one that keeps a processor busy stalls no other message.
+struct Spawned {
+    inner: Arc<dyn Endpoint>,
+    tasks: Tasks,
+}
+
+impl Endpoint for Spawned {
+    fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
+        let (sender, receiver) = oneshot::channel();
+        let inner = Arc::clone(&self.inner);
+        self.tasks.spawn("handler", async move {
+            // Nobody waits any more when the connection has been dropped: the work is done all the same.
+            drop(sender.send(inner.call(request).await));
+        });
+        Box::pin(
+            async move { receiver.await.unwrap_or_else(|_| Err(Error::new(code::INTERNAL, "the handler panicked"))) },
+        )
+    }
+}

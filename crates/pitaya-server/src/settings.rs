@@ -1,0 +1,177 @@
+//! The settings of the engine: rows of the configuration table.
+//!
+//! Set one in code with [`ServerBuilder::set`](crate::ServerBuilder::set), or by name and text with
+//! [`ServerBuilder::set_text`](crate::ServerBuilder::set_text).
+
+use std::time::Duration;
+
+use pitaya_core::config::{Preset, Row, Setting, Size};
+
+/// Between two heartbeats; told to the client in the handshake. A client that is silent for two and a half intervals is
+/// disconnected (protocol.md 2.6).
+pub static HEARTBEAT_INTERVAL: Setting<Duration> = Setting::new(
+    "pitaya.heartbeat.interval",
+    Duration::from_secs(10),
+    "Time between two heartbeats, in whole seconds; a client that is silent for two and a half of them is disconnected.",
+)
+.presets(&[(Preset::GoV2, Duration::from_secs(30)), (Preset::GoV3, Duration::from_secs(30))])
+.checked(whole_seconds);
+
+/// From the connection to the handshake's Ack, what comes before packets (TLS, WebSocket) included.
+pub static HANDSHAKE_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.handshake.timeout",
+    Duration::from_secs(10),
+    "The longest from the connection until the client has acknowledged the handshake.",
+)
+.checked(not_zero);
+
+/// Longest handshake request.
+pub static HANDSHAKE_MAX_SIZE: Setting<Size> =
+    Setting::new("pitaya.handshake.maxsize", Size::kib(4), "The longest handshake request that is accepted.")
+        .checked(packet_size);
+
+/// Longest packet of a client after the handshake.
+pub static PACKET_MAX_SIZE: Setting<Size> =
+    Setting::new("pitaya.packet.maxsize", Size::kib(64), "The longest packet that is accepted from a client.")
+        .checked(packet_size);
+
+/// Longest that the rest of a packet may take.
+pub static PACKET_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.packet.timeout",
+    Duration::from_secs(30),
+    "The longest from the first byte of a packet to its last.",
+)
+.checked(not_zero);
+
+/// Largest inflated body.
+pub static MESSAGE_MAX_INFLATED: Setting<Size> = Setting::new(
+    "pitaya.handler.messages.maxinflated",
+    Size::mib(1),
+    "The largest that a compressed message of a client may become.",
+);
+
+/// Whether bodies to clients are compressed.
+pub static COMPRESSION: Setting<bool> = Setting::new(
+    "pitaya.handler.messages.compression",
+    true,
+    "Whether bodies to clients are compressed where that makes them shorter.",
+);
+
+/// From which size on compressing is tried.
+pub static COMPRESSION_THRESHOLD: Setting<Size> = Setting::new(
+    "pitaya.handler.messages.compressionthreshold",
+    Size(512),
+    "Bodies shorter than this are not even tried to be compressed.",
+)
+.presets(&[(Preset::GoV2, Size(0)), (Preset::GoV3, Size(0))]);
+
+/// How many messages may be queued for a client (K71). Ours is large, since it bounds memory and not throughput.
+pub static OUTBOX_MESSAGES: Setting<usize> = Setting::new(
+    "pitaya.buffer.agent.messages",
+    16_384,
+    "How many messages may be queued for a client that does not read; at one more it is disconnected as a slow consumer.",
+)
+.presets(&[(Preset::Docs2020, 100), (Preset::GoV2, 100), (Preset::GoV3, 100)])
+.checked(not_none);
+
+/// How many bytes may be queued for a client.
+pub static OUTBOX_BYTES: Setting<Size> = Setting::new(
+    "pitaya.buffer.agent.bytes",
+    Size::mib(4),
+    "How many bytes may be queued for a client that does not read; beyond it is disconnected as a slow consumer.",
+)
+.checked(|size| if size.0 == 0 { Err("more than zero") } else { Ok(()) });
+
+/// How long a write may make no progress.
+pub static WRITE_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.buffer.agent.writetimeout",
+    Duration::from_secs(10),
+    "How long a write to a client may make no progress before the client is disconnected.",
+)
+.aliases(&["pitaya.buffer.agent.conntimeout"])
+.checked(not_zero);
+
+/// How many handlers of one session may be unfinished.
+pub static SESSION_UNFINISHED: Setting<usize> = Setting::new(
+    "pitaya.session.unfinished",
+    16,
+    "How many handlers of one session may be unfinished; a session that has that many is not read further.",
+)
+.checked(not_none);
+
+/// How long one bind or close step may take.
+pub static SESSION_STEP_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.session.steptimeout",
+    Duration::from_secs(10),
+    "The longest that one callback of a bind or a close may take.",
+)
+.checked(not_zero);
+
+/// How long a stopping server waits for handlers and clients.
+pub static SHUTDOWN_GRACE: Setting<Duration> = Setting::new(
+    "pitaya.shutdown.graceperiod",
+    Duration::from_secs(10),
+    "How long a stopping server waits for unfinished handlers and for clients to take what is queued for them.",
+);
+
+/// All rows of the engine.
+#[must_use]
+pub fn rows() -> Vec<&'static dyn Row> {
+    vec![
+        &HEARTBEAT_INTERVAL,
+        &HANDSHAKE_TIMEOUT,
+        &HANDSHAKE_MAX_SIZE,
+        &PACKET_MAX_SIZE,
+        &PACKET_TIMEOUT,
+        &MESSAGE_MAX_INFLATED,
+        &COMPRESSION,
+        &COMPRESSION_THRESHOLD,
+        &OUTBOX_MESSAGES,
+        &OUTBOX_BYTES,
+        &WRITE_TIMEOUT,
+        &SESSION_UNFINISHED,
+        &SESSION_STEP_TIMEOUT,
+        &SHUTDOWN_GRACE,
+    ]
+}
+
+fn whole_seconds(value: &Duration) -> Result<(), &'static str> {
+    let whole = value.subsec_nanos() == 0 && !value.is_zero() && value.as_secs() <= i32::MAX as u64;
+    whole.then_some(()).ok_or("whole seconds, at least 1s (clients read an integer)")
+}
+
+fn not_zero(value: &Duration) -> Result<(), &'static str> {
+    if value.is_zero() { Err("more than zero") } else { Ok(()) }
+}
+
+fn not_none(value: &usize) -> Result<(), &'static str> {
+    if *value == 0 { Err("at least 1") } else { Ok(()) }
+}
+
+fn packet_size(value: &Size) -> Result<(), &'static str> {
+    let fits = (64..=pitaya_protocol::MAX_BODY_LEN).contains(&value.0);
+    fits.then_some(()).ok_or("64 bytes to 16777215 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use pitaya_core::config::Table;
+
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_unique_and_defaults_are_allowed() {
+        let table = Table::new(rows());
+        let mut names: Vec<_> =
+            rows().iter().flat_map(|row| [row.name()].into_iter().chain(row.aliases().to_vec())).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for row in table.rows() {
+            for preset in [None, Some(Preset::Docs2020), Some(Preset::GoV2), Some(Preset::GoV3)] {
+                assert!(row.parse(&row.default_text(preset)).is_ok(), "{} under {preset:?}", row.name());
+            }
+        }
+    }
+}
