@@ -1,0 +1,245 @@
+//! Who is where: the rooms are groups of the framework, this knows the names.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use pitaya::{App, Error, GroupError, Json, Result, Session, Uid};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use crate::room::{Joined, Member, not_in_a_room};
+
+/// Rooms that are always there.
+const ROOMS: [&str; 3] = ["lobby", "games", "music"];
+
+/// Rooms at most, so that nobody fills the memory with empty ones.
+const MAX_ROOMS: usize = 100;
+
+/// What somebody who joins can still read.
+const HISTORY: usize = 50;
+
+/// A player who reloads the page is back within this time, and nobody notices.
+const RELOAD: Duration = Duration::from_secs(2);
+
+/// The group of all players, who are told when the rooms change.
+const EVERYBODY: &str = "everybody";
+
+/// The server type of this demo: whose clients pushes go to.
+const CHAT: &str = "chat";
+
+#[derive(Debug, Default)]
+pub(crate) struct Lobby {
+    /// Held while somebody comes or goes, so that all see this in the same order.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rooms: BTreeMap<String, VecDeque<Message>>,
+    players: HashMap<Uid, Player>,
+}
+
+#[derive(Debug)]
+struct Player {
+    name: String,
+    room: String,
+}
+
+/// What somebody said.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Message {
+    name: String,
+    text: String,
+    /// Milliseconds since 1970.
+    at: u64,
+}
+
+/// A room in the list of rooms.
+#[derive(Debug, Serialize)]
+pub(crate) struct RoomInfo {
+    name: String,
+    members: usize,
+}
+
+#[derive(Serialize)]
+struct Someone<'a> {
+    name: &'a str,
+    at: u64,
+}
+
+#[derive(Serialize)]
+struct Typing<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Rooms {
+    rooms: Vec<RoomInfo>,
+}
+
+impl Lobby {
+    /// Makes the rooms that are always there.
+    pub(crate) async fn open(&self, app: &App) -> Result<(), GroupError> {
+        app.group(EVERYBODY).create().await?;
+        let mut state = self.state.lock().await;
+        for room in ROOMS {
+            app.group(group(room)).create().await?;
+            state.rooms.insert(room.to_owned(), VecDeque::new());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn join(&self, app: &App, uid: &Uid, name: &str, room: &str) -> Result<Joined> {
+        let mut state = self.state.lock().await;
+        let before = state.take_name(app, uid, name)?;
+        if !state.rooms.contains_key(room) {
+            if state.rooms.len() >= MAX_ROOMS {
+                return Err(Error::new("CHAT-006", "there are too many rooms"));
+            }
+            app.group(group(room)).create().await?;
+            state.rooms.insert(room.to_owned(), VecDeque::new());
+        }
+        // Under the same name in the same room, it is a reload: the others see nothing of it.
+        let returned = before.as_ref().is_some_and(|(_, player)| player.name == name && player.room == room);
+        if let Some((old_uid, old)) = before {
+            state.remove(app, &old_uid, &old, !returned).await?;
+        }
+        if !returned {
+            tell(app, room, "onJoin", &Someone { name, at: now() }).await?;
+        }
+        app.group(group(room)).add(uid).await?;
+        app.group(EVERYBODY).add(uid).await?;
+        state.players.insert(uid.clone(), Player { name: name.to_owned(), room: room.to_owned() });
+        let rooms = state.rooms(app).await?;
+        if !returned {
+            state.tell_rooms(app).await?;
+        }
+        Ok(Joined {
+            name: name.to_owned(),
+            room: room.to_owned(),
+            members: state.members(app, room).await?,
+            rooms,
+            history: state.rooms.get(room).into_iter().flatten().cloned().collect(),
+        })
+    }
+
+    pub(crate) async fn leave(&self, app: &App, uid: &Uid) -> Result<()> {
+        let mut state = self.state.lock().await;
+        let player = state.players.remove(uid).ok_or_else(not_in_a_room)?;
+        state.remove(app, uid, &player, true).await?;
+        state.tell_rooms(app).await
+    }
+
+    /// A player's connection has closed. If the player is not back soon, the others are told.
+    pub(crate) fn gone(self: &Arc<Self>, app: &App, session: &Session) {
+        let Ok(uid) = session.uid() else { return };
+        let (lobby, app) = (Arc::clone(self), app.clone());
+        let tasks = app.tasks().clone();
+        tasks.spawn("goodbye", async move {
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD) => {}
+                () = app.tasks().stopping().cancelled() => return,
+            }
+            // Somebody who came back, or left before the connection closed, is not here any more under this uid.
+            drop(lobby.leave(&app, &uid).await);
+        });
+    }
+
+    pub(crate) async fn say(&self, app: &App, uid: &Uid, text: &str) -> Result<u64> {
+        let mut state = self.state.lock().await;
+        let player = state.players.get(uid).ok_or_else(not_in_a_room)?;
+        let message = Message { name: player.name.clone(), text: text.to_owned(), at: now() };
+        let room = player.room.clone();
+        tell(app, &room, "onMessage", &message).await?;
+        let at = message.at;
+        if let Some(history) = state.rooms.get_mut(&room) {
+            if history.len() == HISTORY {
+                history.pop_front();
+            }
+            history.push_back(message);
+        }
+        Ok(at)
+    }
+
+    pub(crate) async fn typing(&self, app: &App, uid: &Uid) -> Result<()> {
+        let state = self.state.lock().await;
+        let player = state.players.get(uid).ok_or_else(not_in_a_room)?;
+        tell(app, &player.room, "onTyping", &Typing { name: &player.name }).await
+    }
+
+    pub(crate) async fn rooms(&self, app: &App) -> Result<Vec<RoomInfo>> {
+        self.state.lock().await.rooms(app).await
+    }
+}
+
+impl State {
+    /// Takes a name for a player, and returns whom the player was before: this connection in another room, or the
+    /// connection of a page that is being reloaded.
+    fn take_name(&mut self, app: &App, uid: &Uid, name: &str) -> Result<Option<(Uid, Player)>> {
+        let same_name = |player: &Player| player.name.to_lowercase() == name.to_lowercase();
+        let holder = self.players.iter().find(|(_, player)| same_name(player)).map(|(holder, _)| holder.clone());
+        if let Some(holder) = holder.filter(|holder| holder != uid) {
+            if app.session_of(&holder).is_some() {
+                return Err(Error::new("CHAT-003", format!("{name} is here already")));
+            }
+            return Ok(self.players.remove_entry(&holder));
+        }
+        Ok(self.players.remove_entry(uid))
+    }
+
+    /// Takes a player out of the groups, and the room away if it is empty now.
+    async fn remove(&mut self, app: &App, uid: &Uid, player: &Player, tells: bool) -> Result<()> {
+        app.group(EVERYBODY).remove(uid).await?;
+        let room = app.group(group(&player.room));
+        room.remove(uid).await?;
+        if tells {
+            tell(app, &player.room, "onLeave", &Someone { name: &player.name, at: now() }).await?;
+            if room.len().await? == 0 && !ROOMS.contains(&player.room.as_str()) {
+                room.delete().await?;
+                self.rooms.remove(&player.room);
+            }
+        }
+        Ok(())
+    }
+
+    async fn members(&self, app: &App, room: &str) -> Result<Vec<Member>> {
+        let uids = app.group(group(room)).members().await?;
+        let names = uids.iter().filter_map(|uid| self.players.get(uid));
+        let mut members: Vec<_> = names.map(|player| Member { name: player.name.clone() }).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(members)
+    }
+
+    async fn rooms(&self, app: &App) -> Result<Vec<RoomInfo>> {
+        let mut rooms = Vec::new();
+        for name in self.rooms.keys() {
+            rooms.push(RoomInfo { name: name.clone(), members: app.group(group(name)).len().await? });
+        }
+        Ok(rooms)
+    }
+
+    async fn tell_rooms(&self, app: &App) -> Result<()> {
+        let rooms = Rooms { rooms: self.rooms(app).await? };
+        // Who has just gone does not need to know.
+        let _ = app.group(EVERYBODY).broadcast(CHAT, "onRooms", Json(rooms)).await?;
+        Ok(())
+    }
+}
+
+/// Pushes to everybody in a room. A player whose page is being reloaded misses it.
+async fn tell(app: &App, room: &str, route: &str, what: &(impl Serialize + Sync)) -> Result<()> {
+    let _ = app.group(group(room)).broadcast(CHAT, route, Json(what)).await?;
+    Ok(())
+}
+
+fn group(room: &str) -> String {
+    format!("room-{room}")
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
