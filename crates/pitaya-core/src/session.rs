@@ -363,9 +363,9 @@ impl Session {
         self.state().data.get(key, self.0.peer).is_some()
     }
 
-    /// Removes a value. Returns whether there was one.
-    pub fn remove(&self, key: &str) -> bool {
-        self.state().data.map(self.0.peer).remove(key).is_some()
+    /// Removes a value, if there is one.
+    pub fn remove(&self, key: &str) {
+        self.state().data.map(self.0.peer).remove(key);
     }
 
     /// A copy of all values.

@@ -15,6 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pitaya_core::{
     CloseReason, Session,
@@ -214,7 +215,7 @@ impl Connection {
             Ok(Event::Data(body)) => self.handle_message(cx, body, now),
             Ok(Event::Handshake(body)) => match HandshakeData::parse(&body) {
                 // Kept as bytes: few handlers look at it, and its JSON tree is larger than the rest of a session.
-                Ok(_) => self.accept_handshake(body, now),
+                Ok(_) => self.accept_handshake(&body, now),
                 Err(error) => {
                     tracing::debug!(session = %self.session.id(), %error, "handshake refused");
                     self.protocol.refuse_handshake();
@@ -226,9 +227,9 @@ impl Connection {
         }
     }
 
-    fn accept_handshake(&mut self, body: bytes::Bytes, now: Instant) {
+    fn accept_handshake(&mut self, body: &[u8], now: Instant) {
         // Cut loose from the read buffer, which would stay alive as long as the session.
-        self.session.set_handshake(bytes::Bytes::copy_from_slice(&body));
+        self.session.set_handshake(Bytes::copy_from_slice(body));
         match self.protocol.accept_handshake(now.into_std()) {
             Ok(()) => self.outbox.push_handshake(&self.engine.handshake.accepted, None),
             Err(error) => self.refuse(&error),

@@ -23,7 +23,6 @@ impl Server {
     /// Starts the description of a server that accepts clients.
     ///
     /// `kind` is its server type: the first part of the routes that it handles.
-    #[must_use]
     pub fn frontend(kind: impl Into<String>) -> ServerBuilder {
         ServerBuilder::new(kind.into(), true)
     }

@@ -177,10 +177,11 @@ impl Outbox {
     pub(super) fn advance(&self, phase: Phase) {
         let waker = {
             let mut state = self.state();
-            let forward = match (state.phase, phase) {
-                (Phase::Open, _) | (Phase::Draining, Phase::Flushing(_) | Phase::Dead(_)) => true,
-                (Phase::Flushing(_), Phase::Dead(_)) => true,
-                _ => false,
+            let forward = match state.phase {
+                Phase::Open => true,
+                Phase::Draining => matches!(phase, Phase::Flushing(_) | Phase::Dead(_)),
+                Phase::Flushing(_) => matches!(phase, Phase::Dead(_)),
+                Phase::Dead(_) => false,
             };
             if !forward {
                 return;

@@ -1,0 +1,6 @@
+//! Behaviour of a stand-alone server, through real sockets and a real client.
+//!
+//! One binary, so that it is linked once; one module for each topic.
+
+mod ordering;
+mod support;

@@ -1,0 +1,227 @@
+//! What the tests share: a server on free ports, a client that writes raw bytes, a reporter that remembers.
+
+use std::{
+    collections::BTreeMap,
+    future::IntoFuture as _,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use pitaya::{
+    App, BuildError, Reporter, ServeError, ServerBuilder, TcpAcceptor, WsAcceptor,
+    reporter::{Counter, Desc, Gauge, Histogram},
+};
+use pitaya_client::{Client, HandshakeData};
+use pitaya_protocol::{Dictionary, Message, Packet, PacketCodec as _, PacketKind, PomeloCodec};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+/// The longest that anything in a test may take; never waited for when the test passes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that runs until it is dropped or stopped.
+pub(crate) struct Running {
+    pub(crate) app: App,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) ws: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+/// Runs a server on two free ports, TCP and WebSocket.
+pub(crate) async fn serve(builder: ServerBuilder) -> Running {
+    try_serve(builder).await.unwrap()
+}
+
+pub(crate) async fn try_serve(builder: ServerBuilder) -> Result<Running, BuildError> {
+    let tcp = TcpAcceptor::bind("127.0.0.1:0").await.unwrap();
+    let ws = WsAcceptor::bind("127.0.0.1:0").await.unwrap();
+    let (tcp_address, ws_address) = (tcp.address(), ws.address());
+    let server = builder.acceptor(tcp).acceptor(ws).build()?;
+    let app = server.app();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serve = server.serve().with_graceful_shutdown(async { drop(stopped.await) });
+    let serving = tokio::task::spawn(serve.into_future());
+    Ok(Running { app, tcp: tcp_address, ws: ws_address, stop: Some(stop), serving })
+}
+
+impl Running {
+    /// Stops the server and waits until it has ended.
+    pub(crate) async fn stop(mut self) -> Result<(), ServeError> {
+        self.begin_stop();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("the server stops").unwrap()
+    }
+
+    /// Tells the server to stop, and does not wait.
+    pub(crate) fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&format!("tcp://{}", self.tcp)).await.unwrap()
+    }
+
+    pub(crate) async fn ws_client(&self) -> Client {
+        Client::connect(&format!("ws://{}", self.ws)).await.unwrap()
+    }
+
+    pub(crate) async fn raw(&self) -> Raw {
+        Raw::connect(self.tcp).await
+    }
+}
+
+/// A client that writes whatever bytes a test wants.
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
+    received: BytesMut,
+}
+
+impl Raw {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, received: BytesMut::new() }
+    }
+
+    /// Does the handshake and the Ack; returns when the response is there.
+    pub(crate) async fn established(address: SocketAddr) -> Self {
+        let mut raw = Self::connect(address).await;
+        raw.send_packet(PacketKind::Handshake, &HandshakeData::default().to_json()).await;
+        let response = raw.packet().await.expect("a handshake response");
+        assert_eq!(response.kind, PacketKind::Handshake);
+        raw.send_packet(PacketKind::HandshakeAck, b"").await;
+        raw
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    pub(crate) async fn send_packet(&mut self, kind: PacketKind, body: &[u8]) {
+        let mut bytes = BytesMut::new();
+        PomeloCodec.encode(kind, &[body], &mut bytes).unwrap();
+        self.send(&bytes).await;
+    }
+
+    pub(crate) async fn send_message(&mut self, message: &Message) {
+        let body = message.encode(&pitaya_protocol::EncodeOptions::default()).unwrap();
+        self.send_packet(PacketKind::Data, &body).await;
+    }
+
+    /// The next packet; `None` when the server has closed.
+    pub(crate) async fn packet(&mut self) -> Option<Packet> {
+        let reading = async {
+            loop {
+                let packet = PomeloCodec.decode(&mut self.received, pitaya_protocol::MAX_BODY_LEN).unwrap();
+                if packet.is_some() {
+                    return packet;
+                }
+                // A server that closes with unread bytes in its buffer resets the connection.
+                match self.stream.read_buf(&mut self.received).await {
+                    Ok(0) | Err(_) => return None,
+                    Ok(_) => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("a packet or the end in time")
+    }
+
+    /// The next packet that is no heartbeat.
+    pub(crate) async fn packet_but_heartbeat(&mut self) -> Option<Packet> {
+        loop {
+            let packet = self.packet().await?;
+            if packet.kind != PacketKind::Heartbeat {
+                return Some(packet);
+            }
+        }
+    }
+
+    /// The next message; `None` when the server has closed.
+    pub(crate) async fn message(&mut self) -> Option<Message> {
+        let packet = self.packet_but_heartbeat().await?;
+        assert_eq!(packet.kind, PacketKind::Data);
+        Some(Message::decode(packet.body, &Dictionary::default(), 1 << 24).unwrap())
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let polling = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, polling).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+/// Waits with the upper bound of all tests.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}"))
+}
+
+/// A reporter that remembers. Clones share what they remember.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder(Arc<Mutex<BTreeMap<String, Arc<Value>>>>);
+
+#[derive(Default)]
+pub(crate) struct Value(AtomicI64);
+
+impl Recorder {
+    /// The value of a counter or gauge, or how many values a histogram has. The name is `subsystem.name{label,label}`, the
+    /// braces without labels left out.
+    pub(crate) fn value(&self, name: &str) -> i64 {
+        self.0.lock().unwrap().get(name).map_or(0, |value| value.0.load(Ordering::SeqCst))
+    }
+
+    fn get(&self, desc: &Desc, labels: &[&str]) -> Arc<Value> {
+        assert_eq!(desc.labels.len(), labels.len(), "{desc:?}");
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let name = format!("{}.{}{labels}", desc.subsystem, desc.name);
+        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+    }
+}
+
+impl Counter for Value {
+    fn add(&self, amount: u64) {
+        self.0.fetch_add(amount as i64, Ordering::SeqCst);
+    }
+}
+
+impl Gauge for Value {
+    fn add(&self, amount: i64) {
+        self.0.fetch_add(amount, Ordering::SeqCst);
+    }
+
+    fn set(&self, value: i64) {
+        self.0.store(value, Ordering::SeqCst);
+    }
+}
+
+impl Histogram for Value {
+    fn record(&self, _value: f64) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Reporter for Recorder {
+    fn counter(&self, desc: &Desc, labels: &[&str]) -> Arc<dyn Counter> {
+        self.get(desc, labels)
+    }
+
+    fn gauge(&self, desc: &Desc, labels: &[&str]) -> Arc<dyn Gauge> {
+        self.get(desc, labels)
+    }
+
+    fn histogram(&self, desc: &Desc, labels: &[&str]) -> Arc<dyn Histogram> {
+        self.get(desc, labels)
+    }
+}
