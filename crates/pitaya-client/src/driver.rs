@@ -42,19 +42,25 @@ impl Driver {
     }
 
     /// Serves the connection, and those that replace it, until the client is closed.
-    pub(crate) async fn run(mut self, mut session: Session) {
-        let reason = loop {
+    pub(crate) async fn run(mut self, session: Session) {
+        let reason = self.live(session).await;
+        // All sockets are gone by now, as `Client::closed` promises.
+        self.shared.finish(&reason);
+    }
+
+    async fn live(&mut self, mut session: Session) -> CloseReason {
+        loop {
             let broken = self.serve(&mut session).await;
             tracing::debug!(reason = %broken, "connection ended");
             if let CloseReason::ClientClosed = broken {
                 self.take_leave(&mut session).await;
-                break broken;
+                return broken;
             }
             let (Some(reconnect), Some(address)) = (self.shared.options.reconnect, self.address.clone()) else {
-                break broken;
+                return broken;
             };
             if let CloseReason::Kicked = broken {
-                break broken;
+                return broken;
             }
             if session.opened.elapsed() >= reconnect.max {
                 self.failures = 0;
@@ -62,18 +68,18 @@ impl Driver {
             drop(session);
             match self.reconnect(reconnect, &address, &broken).await {
                 Ok(replacement) => session = replacement,
-                Err(reason) => break reason,
+                Err(reason) => return reason,
             }
             self.epoch = self.shared.reconnected(Arc::clone(&session.handshake));
-        };
-        self.shared.finish(&reason);
+        }
     }
 
     /// Carries messages in both directions until the connection ends.
     async fn serve(&mut self, session: &mut Session) -> CloseReason {
         let shared = Arc::clone(&self.shared);
+        let closing = shared.closing.cancelled();
         let timer = sleep(Duration::ZERO);
-        tokio::pin!(timer);
+        tokio::pin!(closing, timer);
         loop {
             let deadline = session.deadline();
             if let Some(deadline) = deadline
@@ -84,7 +90,7 @@ impl Driver {
             let full = session.link.is_full();
             // All branches are cancel safe: the link keeps its bytes, the channel its messages.
             let step = tokio::select! {
-                () = shared.closing.cancelled() => Err(CloseReason::ClientClosed),
+                () = &mut closing => Err(CloseReason::ClientClosed),
                 received = session.receive(&shared) => received,
                 command = self.commands.recv(), if !full => match command {
                     Some(command) => self.send(session, command),

@@ -124,7 +124,7 @@ pub enum RequestError {
     /// As many requests as allowed are waiting for an answer.
     #[error("too many requests in flight")]
     TooMany,
-    /// The route is longer than 255 bytes, or the body does not fit a packet.
+    /// The route is longer than 255 bytes.
     #[error("message cannot be sent")]
     Message(#[source] MessageError),
     /// The body, in bytes, does not fit a packet.
@@ -146,7 +146,7 @@ pub enum RequestError {
 
 /// The error that a server answered a request with (protocol.md section 3.4).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{code}: {message}")]
+#[error("the server answered with error {code:?}: {message}")]
 pub struct ServerError {
     /// The code, such as `PIT-404`; empty if the payload has none or cannot be read.
     pub code: String,

@@ -92,7 +92,10 @@ impl Pending {
     /// Opens the door for a new connection and returns its epoch.
     pub(crate) fn open(&self) -> u64 {
         let mut state = self.lock();
-        state.door = Door::Open;
+        // The client may have been closed while the connection was made.
+        if matches!(state.door, Door::Reconnecting) {
+            state.door = Door::Open;
+        }
         state.epoch += 1;
         state.epoch
     }

@@ -62,6 +62,8 @@ impl Pushes {
     }
 
     /// Returns how many pushes were dropped because the queue was full.
+    ///
+    /// A subscription to all pushes also counts those that were dropped before anyone wanted them.
     #[must_use]
     pub fn lagged(&self) -> u64 {
         self.queue.lagged()

@@ -141,6 +141,8 @@ impl Session {
     }
 
     /// Queues a message, its route as a code where the dictionary has one.
+    ///
+    /// It fails only if the link is over: route and body were checked by the handle.
     pub(crate) fn send(&mut self, message: &Outgoing) -> Result<(), CloseReason> {
         let route = RouteRef::shorten(&message.route, &self.handshake.dictionary);
         let head = Head { compressed: message.compressed, ..Head::new(message.kind, message.id, route) };

@@ -61,6 +61,10 @@ impl Hub {
         for push in state.unclaimed.extract(|push| wants(route.as_deref(), push)) {
             queue.push(push);
         }
+        if route.is_none() {
+            queue.lost(state.unclaimed.take_lagged());
+        }
+        state.subscribers.retain(|subscriber| subscriber.queue.strong_count() > 0);
         if state.closed {
             queue.close();
         } else {

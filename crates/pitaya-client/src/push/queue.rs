@@ -113,6 +113,16 @@ impl Queue {
         }
     }
 
+    /// Counts pushes that were lost elsewhere.
+    pub(super) fn lost(&self, pushes: u64) {
+        self.lock().lagged += pushes;
+    }
+
+    /// Starts the count of dropped pushes anew and returns what it was.
+    pub(super) fn take_lagged(&self) -> u64 {
+        std::mem::take(&mut self.lock().lagged)
+    }
+
     pub(super) fn lagged(&self) -> u64 {
         self.lock().lagged
     }

@@ -6,7 +6,7 @@ use pitaya_client::{CloseReason, RequestError, State};
 use pitaya_protocol::PacketKind;
 use tokio::time::Instant;
 
-use crate::support::{ACCEPTED, Peer, builder, end_of, no_tasks_left, piped, soon, web};
+use crate::support::{ACCEPTED, Peer, builder, end_of, no_tasks_left, piped, soon, waits, web};
 
 #[tokio::test]
 async fn dropping_the_last_clone_sends_what_is_queued_closes_and_ends_the_task() {
@@ -33,7 +33,7 @@ async fn close_sends_what_is_queued_and_fails_what_is_in_flight() {
     let (client, mut peer) = piped(builder(), ACCEPTED).await;
     let request = client.request_bytes("a.b", "");
     tokio::pin!(request);
-    assert!(futures_util::poll!(request.as_mut()).is_pending());
+    assert!(waits(request.as_mut()).await);
     assert_eq!(soon(peer.message()).await.unwrap().route, "a.b");
     client.notify_bytes("a.last", "").await.unwrap();
     client.close();

@@ -78,7 +78,9 @@ async fn queues_are_bounded_by_bytes_too() {
 async fn unclaimed_pushes_are_bounded() {
     let (client, mut peer) = piped(builder().push_capacity(2), ACCEPTED).await;
     push(&client, &mut peer, &[("a", "1"), ("a", "2"), ("a", "3")]).await;
-    assert_eq!(bodies(&mut client.pushes()), ["1", "2"]);
+    let mut pushes = client.pushes();
+    assert_eq!(bodies(&mut pushes), ["1", "2"]);
+    assert_eq!(pushes.lagged(), 1);
 }
 
 #[tokio::test]

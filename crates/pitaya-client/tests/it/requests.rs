@@ -8,7 +8,7 @@ use pitaya_protocol::{Message, MessageError, PacketKind};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{ACCEPTED, builder, data, end_of, packet, piped, soon};
+use crate::support::{ACCEPTED, builder, data, end_of, packet, piped, soon, waits};
 
 #[tokio::test]
 async fn ids_count_from_1_and_answers_find_their_requests_in_any_order() {
@@ -33,7 +33,7 @@ async fn ids_count_from_1_and_answers_find_their_requests_in_any_order() {
     assert_eq!(answers, (0..200).collect::<Vec<u32>>());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_share_a_client() {
     let (client, mut peer) = piped(builder(), ACCEPTED).await;
     let server = tokio::spawn(async move { peer.echo().await });
@@ -107,7 +107,7 @@ async fn requests_in_flight_are_bounded_and_given_up_ones_do_not_count() {
     {
         tokio::pin!(second);
         for request in [first.as_mut(), second.as_mut()] {
-            assert!(futures_util::poll!(request).is_pending());
+            assert!(waits(request).await);
         }
         let third = client.request_bytes("a.b", "").await;
         assert!(matches!(third, Err(RequestError::TooMany)));
@@ -137,7 +137,7 @@ async fn a_given_up_request_is_not_sent() {
         let request = client.request_bytes("a.given.up", "");
         tokio::pin!(request);
         // Polled once: it is in the queue, and the task of the connection has not run yet.
-        assert!(futures_util::poll!(request.as_mut()).is_pending());
+        assert!(waits(request.as_mut()).await);
     }
     client.notify_bytes("a.notify", "").await.unwrap();
     assert_eq!(soon(peer.message()).await.unwrap().route, "a.notify");

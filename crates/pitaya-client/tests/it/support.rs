@@ -1,6 +1,8 @@
 //! A server of which the test decides every byte.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -209,4 +211,24 @@ pub async fn web(builder: impl FnOnce(&str) -> Builder) -> (Client, WebPeer) {
     };
     let (client, peer) = soon(async { tokio::join!(builder(&url).connect(), server) }).await;
     (client.unwrap(), peer)
+}
+
+/// Polls a future once and tells whether it waits.
+pub async fn waits(mut future: Pin<&mut impl Future>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
+/// Connects over a WebSocket in a small pipe, after the handshake, with the default settings.
+pub async fn piped_web() -> (Client, WebSocketStream<DuplexStream>) {
+    let (near, far) = tokio::io::duplex(4096);
+    let server = async {
+        let mut socket = tokio_tungstenite::accept_async(far).await.unwrap();
+        socket.next().await.unwrap().unwrap();
+        let response = tungstenite::Message::binary(handshake(ACCEPTED));
+        socket.send(response).await.unwrap();
+        socket
+    };
+    let connect = Client::builder("ws://test/").connect_io(near);
+    let (client, socket) = tokio::join!(Box::pin(connect), Box::pin(server));
+    (client.unwrap(), socket)
 }

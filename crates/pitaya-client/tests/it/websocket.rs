@@ -10,7 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, protocol::CloseFrame};
 
-use crate::support::{ACCEPTED, WebPeer, data, end_of, handshake, packet, soon, web};
+use crate::support::{WebPeer, data, end_of, packet, piped_web, soon, web};
 
 /// Sends one WebSocket message to a client; returns why it ended.
 async fn ended_by(message: tungstenite::Message) -> CloseReason {
@@ -138,17 +138,7 @@ async fn fragments_are_put_together_within_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_from_a_server_that_does_not_read_is_held_back() {
-    let (near, far) = tokio::io::duplex(4096);
-    let server = async {
-        let mut socket = tokio_tungstenite::accept_async(far).await.unwrap();
-        socket.next().await.unwrap().unwrap();
-        let response = tungstenite::Message::binary(handshake(ACCEPTED));
-        socket.send(response).await.unwrap();
-        socket
-    };
-    let connect = Client::builder("ws://test/").connect_io(near);
-    let (client, mut socket) = tokio::join!(Box::pin(connect), Box::pin(server));
-    let client = client.unwrap();
+    let (client, mut socket) = piped_web().await;
     let mut ping = vec![0x89, 125];
     ping.extend([0; 125]);
     // Once the pipe is full of pongs the client stops reading, and the flood gets stuck instead of filling memory.
@@ -162,4 +152,22 @@ async fn a_flood_of_pings_from_a_server_that_does_not_read_is_held_back() {
     }
     client.close();
     assert!(matches!(end_of(&client).await, CloseReason::ClientClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_are_no_sign_of_life() {
+    let (client, mut socket) = piped_web().await;
+    let started = tokio::time::Instant::now();
+    let pinging = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let ping = tungstenite::Message::Ping(Vec::new().into());
+            if socket.send(ping).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (reason, ()) = tokio::join!(client.closed(), pinging);
+    assert!(matches!(reason, CloseReason::Silence));
+    assert!(started.elapsed() < Duration::from_secs(120));
 }
