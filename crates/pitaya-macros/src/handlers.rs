@@ -83,7 +83,7 @@ fn expand_method(block: &BlockOptions, krate: &Path, method: &mut ImplItemFn) ->
             #wire_name,
             |needs, this| { let _ = (&needs, this); #needs },
             |this, mut request| #krate::__private::Box::pin(async move {
-                let _ = &mut request;
+                let _ = (&mut request, &this);
                 #extractions
                 ::core::mem::drop(request);
                 let returned = #call.await;

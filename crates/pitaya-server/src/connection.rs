@@ -27,7 +27,7 @@ use tokio::{task::coop, time::Instant};
 pub(crate) use outbox::Outbox;
 
 use crate::{dispatch::Tag, engine::Engine, runner::SessionRunner};
-use io::Wire;
+use io::{Wire, WireError};
 use outbox::Phase;
 use timer::Timer;
 
@@ -193,6 +193,12 @@ impl Connection {
                 Ok(Some(packet)) => packet,
                 Ok(None) => {
                     self.protocol.partial_packet(self.wire.has_partial_packet(), now.into_std());
+                    return true;
+                }
+                Err(WireError::WebSocketClosed) => {
+                    // In good order: the answer to its close frame goes out, then the connection closes.
+                    self.protocol.close();
+                    self.outbox.advance(Phase::Flushing(CloseReason::ClientClosed));
                     return true;
                 }
                 Err(error) => {

@@ -110,11 +110,11 @@ impl Connection {
         let parts = Parts::new(registered.route.clone(), context, self.engine.app.clone());
         let request = Request::new(parts, body);
         let started = self.engine.measures.then_some(now);
-        let (chain, ordered) = (Arc::clone(&registered.chain), registered.ordered);
+        let ordered = registered.ordered;
         // A notify to a request handler is handled, and its result thrown away.
         let tag = Tag { id, registered, started };
         let polled = started.map(|_| (Instant::now(), Arc::clone(&tag.registered)));
-        let ready = self.runner.start(cx, tag, ordered, || chain.call(request));
+        let ready = self.runner.start(cx, tag, ordered, |tag| tag.registered.chain.call(request));
         if let Some((from, registered)) = polled
             && from.elapsed() > SLOW_POLL
         {

@@ -13,8 +13,8 @@ import { ErrorCode, PitayaClient, PitayaError } from './pitaya.js';
  */
 
 const ADDRESS = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/`;
-/** Rooms that are offered even when nobody is there. */
-const STANDING_ROOMS = ['lobby', 'garden', 'kitchen'];
+/** Where one goes who has no wish. */
+const FIRST_ROOM = 'lobby';
 /** The server takes this many characters in one message. */
 const LONGEST_TEXT = 500;
 /** Older entries leave the page. */
@@ -63,8 +63,8 @@ function make(tag, className = '', text = '') {
 /** @param {number} ms @returns {Promise<void>} */
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Somebody with a mouse has real keys, too. Elsewhere a focused field raises a keyboard on the screen. */
-const finePointer = matchMedia('(pointer: fine)');
+/** Where one points with a finger, a focused field raises a keyboard over half of the page. */
+const byTouch = matchMedia('(pointer: coarse)');
 
 /** What is kept in the browser. A browser may refuse it: then nothing is remembered, and all else works. */
 const memory = {
@@ -146,6 +146,8 @@ function words(error, about = {}) {
       return `A message has 1 to ${LONGEST_TEXT} characters.`;
     case 'CHAT-005':
       return 'You are not in a room any more. Leave and join again.';
+    case 'CHAT-006':
+      return 'There are enough rooms already. Please take one of them.';
     case ErrorCode.TIMEOUT:
       return 'The chat did not answer in time. Please try again.';
     case ErrorCode.CLOSED:
@@ -285,6 +287,7 @@ class Talk {
     if (mine) item.append(author, bubble);
     else item.append(author, face(name), bubble);
     this.#append(item);
+    this.#empty.hidden = true;
 
     if (mine && live) this.toNewest();
     else if (live && !this.#follows) this.#countUnread(this.#unread + 1);
@@ -323,7 +326,6 @@ class Talk {
 
   /** @param {HTMLElement} item */
   #append(item) {
-    this.#empty.hidden = true;
     this.#list.append(item);
     // Nothing is taken away under the eyes of somebody who reads further up.
     while (this.#follows && this.#list.children.length > MOST_ENTRIES) {
@@ -437,14 +439,11 @@ let missed = 0;
 /** @param {number} count @returns {string} */
 const people = (count) => (count === 1 ? '1 person' : `${count} people`);
 
-/** @returns {Room[]} The rooms of the server and the standing ones, by name. */
+/** @returns {Room[]} The rooms of the server, by name, and in any case the one where we are. */
 function allRooms() {
-  const counts = new Map(STANDING_ROOMS.map((name) => [name, 0]));
-  if (seat.joined) counts.set(seat.room, members.size);
-  for (const room of rooms) counts.set(room.name, room.members);
-  return [...counts]
-    .map(([name, count]) => ({ name, members: count }))
-    .sort((a, b) => a.name.localeCompare(b.name));
+  const known = rooms.some(({ name }) => name === seat.room) || !seat.room;
+  const all = known ? [...rooms] : [...rooms, { name: seat.room, members: members.size }];
+  return all.sort((a, b) => a.name.localeCompare(b.name));
 }
 
 /** @param {Room} room @param {(name: string) => void} choose @returns {HTMLElement} */
@@ -452,7 +451,7 @@ function roomItem(room, choose) {
   const button = make('button');
   button.type = 'button';
   button.dataset.room = room.name;
-  button.append(make('span', 'room-name', room.name), make('span', 'count'));
+  button.append(make('span', 'room-name', room.name), ' ', make('span', 'count'));
   button.addEventListener('click', () => choose(room.name));
   const item = make('li');
   item.append(button);
@@ -462,16 +461,16 @@ function roomItem(room, choose) {
 function showRooms() {
   reconcile(page.rooms, allRooms(), (room) => room.name, (room) => roomItem(room, moveTo), (item, room) => {
     const button = /** @type {HTMLElement} */ (item.firstElementChild);
-    /** @type {HTMLElement} */ (button.lastElementChild).textContent = room.members ? String(room.members) : '';
-    /** @type {HTMLElement} */ (button.lastElementChild).hidden = room.members === 0;
-    button.setAttribute('aria-label', `${room.name}, ${room.members ? people(room.members) : 'nobody there'}`);
+    const count = /** @type {HTMLElement} */ (button.lastElementChild);
+    count.replaceChildren(String(room.members), make('span', 'visually-hidden', ' there'));
+    count.hidden = room.members === 0;
     if (room.name === seat.room) button.setAttribute('aria-current', 'true');
     else button.removeAttribute('aria-current');
   });
 }
 
 function showSuggestions() {
-  // The busiest and the standing ones; a long list would push the button off a phone.
+  // The busiest; a long list would push the button off a phone.
   const busiest = allRooms().sort((a, b) => b.members - a.members).slice(0, 5);
   const choose = (/** @type {string} */ name) => {
     page.room.value = name;
@@ -540,7 +539,7 @@ function showJoinScreen(error) {
   tell(page.joinError, error);
   showSuggestions();
   showTitle();
-  if (finePointer.matches) (error || !page.name.value ? page.name : page.join).focus();
+  if (!byTouch.matches) (error || !page.name.value ? page.name : page.join).focus();
 }
 
 function showChatScreen() {
@@ -566,10 +565,9 @@ function openSide(open) {
   (open ? page.closeSide : page.openSide).focus();
 }
 
-/** Where to go on: the message field, but not where that would raise the keyboard over half of the page. */
+/** Where to go on after joining. */
 function focusTalk() {
-  if (finePointer.matches) page.text.focus();
-  else page.title.focus();
+  (byTouch.matches ? page.title : page.text).focus();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -912,6 +910,8 @@ page.newRoomForm.addEventListener('submit', async (event) => {
 page.composer.addEventListener('submit', say);
 page.text.addEventListener('input', typed);
 page.text.addEventListener('keydown', keyInText);
+// The button does not take the focus from the field: on a phone that would put the keyboard away.
+page.send.addEventListener('mousedown', (event) => event.preventDefault());
 page.invite.addEventListener('click', invite);
 addEventListener('online', () => client.retryNow());
 addEventListener('keydown', (event) => {
@@ -933,9 +933,17 @@ function roomInAddress() {
   }
 }
 
+// Somebody follows a link to another room in the same tab.
+addEventListener('hashchange', () => {
+  const room = roomInAddress();
+  if (seat.joined && room) moveTo(room);
+  else if (room) page.room.value = room;
+  showSuggestions();
+});
+
 const remembered = memory.read(tab, 'seat');
 page.name.value = memory.read(forGood, 'name') ?? '';
-page.room.value = roomInAddress() || STANDING_ROOMS[0];
+page.room.value = roomInAddress() || FIRST_ROOM;
 if (remembered?.name && remembered?.room) {
   Object.assign(seat, { name: remembered.name, room: remembered.room });
   page.name.value = seat.name;

@@ -72,14 +72,26 @@ impl Bind {
         Ok(())
     }
 
+    /// May be dropped half-way and called again: what it has not finished is still written down then.
     async fn undo(&mut self) {
         let pool = self.session.0.pool.clone();
-        if std::mem::take(&mut self.stored) {
-            pool.remove_uid(&self.uid, &self.session);
+        {
+            let mut state = self.session.state();
+            match state.phase {
+                // No longer bound, so a close leaves the unbinding to us.
+                Phase::Binding(_) | Phase::Bound(_) => state.phase = Phase::Binding(self.uid.clone()),
+                // It closed when it was bound: the close sequence unbinds.
+                Phase::Closed(Some(_)) => self.steps_done = 0,
+                Phase::Closed(None) | Phase::Unbound => {}
+            }
+            if std::mem::take(&mut self.stored) {
+                pool.remove_uid(&self.uid, &self.session);
+            }
         }
-        let done = std::mem::take(&mut self.steps_done);
-        for step in pool.steps()[..done].iter().rev() {
+        while let Some(last) = self.steps_done.checked_sub(1) {
+            let step = &pool.steps()[last];
             log_failure("unbind", guard(pool.step_timeout(), "unbind", step.unbind(&self.session, &self.uid)).await);
+            self.steps_done = last;
         }
         let mut state = self.session.state();
         match state.phase {

@@ -15,7 +15,8 @@ pub trait SessionStep: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
-    /// Undoes [`bind`](Self::bind): a later step failed, or the bound session closes.
+    /// Undoes [`bind`](Self::bind): a later step failed, the bind was given up, or the bound session closes. It is called
+    /// once more if whoever waited for the bind gave up while this was running.
     fn unbind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
         let _ = (session, uid);
         Box::pin(async {})

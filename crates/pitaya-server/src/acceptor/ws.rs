@@ -11,9 +11,12 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, ToSocketAddrs},
 };
-use tungstenite::handshake::{
-    machine::TryParse as _,
-    server::{Request, create_response, write_response},
+use tungstenite::{
+    error::ProtocolError,
+    handshake::{
+        machine::TryParse as _,
+        server::{Request, create_response, write_response},
+    },
 };
 
 /// Longest request head; browsers send about 1 KiB, with cookies some more.
@@ -86,52 +89,89 @@ impl Acceptor for WsAcceptor {
 
 /// Reads the HTTP request and answers it. Runs in the connection's own task, under the handshake deadline.
 async fn establish(mut stream: TcpStream, pages: Option<Pages>) -> io::Result<Established> {
-    let (request, early) = read_request(&mut stream).await?;
-    match create_response(&request) {
+    let head = match read_head(&mut stream).await {
+        Ok(head) => head,
+        Err(error) => {
+            if let Some(status) = status_of(&error) {
+                answer(&mut stream, &response(status, "text/plain", b"only GET and HEAD of HTTP/1.1\n", false)).await?;
+            }
+            return Err(error);
+        }
+    };
+    let upgrade =
+        if head.without_body { Err(ProtocolError::WrongHttpMethod.into()) } else { create_response(&head.request) };
+    match upgrade {
         Ok(response) => {
-            let mut head = Vec::with_capacity(256);
-            write_response(&mut head, &response).map_err(io::Error::other)?;
-            stream.write_all(&head).await?;
+            let mut bytes = Vec::with_capacity(256);
+            write_response(&mut bytes, &response).map_err(io::Error::other)?;
+            stream.write_all(&bytes).await?;
             let mut link = Link::new(Box::new(stream), Framing::WebSocket);
-            link.early = early;
+            link.early = head.early;
             Ok(Established::Link(link))
         }
         Err(error) => {
-            let wants_upgrade = request.headers().contains_key("upgrade");
-            let page = if wants_upgrade { None } else { page(pages.as_ref(), &request) };
+            let wants_upgrade = head.request.headers().contains_key("upgrade");
+            let page = if wants_upgrade { None } else { page(pages.as_ref(), &head) };
             let served = page.is_some();
-            stream.write_all(&page.unwrap_or_else(|| refusal(wants_upgrade))).await?;
-            // The peer closes when it has read the answer; it gets until the handshake deadline.
-            stream.shutdown().await?;
+            answer(&mut stream, &page.unwrap_or_else(|| refusal(wants_upgrade))).await?;
             if served { Ok(Established::Served) } else { Err(io::Error::other(error)) }
         }
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> io::Result<(Request, BytesMut)> {
-    let mut head = BytesMut::new();
+async fn answer(stream: &mut TcpStream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
+    stream.shutdown().await
+}
+
+/// What a visitor sends before anything else.
+struct RequestHead {
+    request: Request,
+    /// It asks for the head of the answer only.
+    without_body: bool,
+    /// What came right behind it.
+    early: BytesMut,
+}
+
+async fn read_head(stream: &mut TcpStream) -> io::Result<RequestHead> {
+    let mut bytes = BytesMut::new();
     loop {
-        if let Some((len, request)) = Request::try_parse(&head).map_err(io::Error::other)? {
-            drop(head.split_to(len));
-            return Ok((request, head));
+        if let Some((len, request, without_body)) = parse(&bytes).map_err(io::Error::other)? {
+            drop(bytes.split_to(len));
+            return Ok(RequestHead { request, without_body, early: bytes });
         }
-        if head.len() >= MAX_HEAD {
+        if bytes.len() >= MAX_HEAD {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the HTTP request head is too long"));
         }
-        if stream.read_buf(&mut head).await? == 0 {
+        if stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }
 
-fn page(pages: Option<&Pages>, request: &Request) -> Option<Vec<u8>> {
-    let pages = pages?;
-    if request.method() != "GET" && request.method() != "HEAD" {
-        return None;
+/// Reads a GET, or a HEAD as the GET that it stands for: the library knows no other methods.
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Request, bool)>, tungstenite::Error> {
+    let Some(behind) = bytes.strip_prefix(b"HEAD ") else {
+        return Ok(Request::try_parse(bytes)?.map(|(len, request)| (len, request, false)));
+    };
+    let as_get = [b"GET ", behind].concat();
+    Ok(Request::try_parse(&as_get)?.map(|(len, request)| (len + 1, request, true)))
+}
+
+/// What HTTP says of a request that the library does not read; `None` for what is no HTTP.
+fn status_of(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref()? {
+        tungstenite::Error::Protocol(ProtocolError::WrongHttpMethod) => Some("405 Method Not Allowed"),
+        tungstenite::Error::Protocol(ProtocolError::WrongHttpVersion) => Some("505 HTTP Version Not Supported"),
+        _ => None,
     }
-    Some(match pages(request.uri().path()) {
-        Some(page) => response("200 OK", page.content_type, &page.body, request.method() == "HEAD"),
-        None => response("404 Not Found", "text/plain", b"not found\n", false),
+}
+
+fn page(pages: Option<&Pages>, head: &RequestHead) -> Option<Vec<u8>> {
+    let page = pages?(head.request.uri().path());
+    Some(match page {
+        Some(page) => response("200 OK", page.content_type, &page.body, head.without_body),
+        None => response("404 Not Found", "text/plain", b"not found\n", head.without_body),
     })
 }
 

@@ -146,7 +146,9 @@ impl Wire {
                 Poll::Ready(Ok(len)) => {
                     self.written += len;
                     self.stalled_since = None;
-                    outbox.written(len);
+                    if self.written < self.outgoing.len() {
+                        outbox.written(len);
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {

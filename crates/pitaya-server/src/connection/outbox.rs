@@ -1,7 +1,10 @@
 //! What is queued for a client: the meeting point of replies, pushes and the kick.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Waker,
 };
 
@@ -23,6 +26,8 @@ pub(crate) struct Outbox {
     framing: Framing,
     /// Locked for moments, never across an await.
     state: Mutex<State>,
+    /// Says without the lock that [`look`](Self::look) would see something else than an open connection with room.
+    attention: AtomicBool,
 }
 
 struct State {
@@ -69,6 +74,7 @@ pub(super) enum Phase {
 }
 
 /// What the task sees when it looks.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) phase: Phase,
     /// So much is queued that requests should wait until the client has read some of it.
@@ -85,7 +91,7 @@ impl Outbox {
             task: Task::Awake,
             waker: None,
         };
-        Self { engine, framing, state: Mutex::new(state) }
+        Self { engine, framing, state: Mutex::new(state), attention: AtomicBool::new(false) }
     }
 
     /// Queues a message of the server: the head and the body of a Data packet.
@@ -139,6 +145,7 @@ impl Outbox {
                 }
             }
             let phase_changed = then.is_some() || matches!(state.phase, Phase::Dead(_));
+            self.settle(&state);
             (matches!(state.phase, Phase::Dead(_)), state.wake(phase_changed))
         };
         if let Some(waker) = waker {
@@ -187,6 +194,7 @@ impl Outbox {
                 return;
             }
             state.phase = phase;
+            self.settle(&state);
             state.wake(true)
         };
         if let Some(waker) = waker {
@@ -199,29 +207,40 @@ impl Outbox {
         self.state().task = Task::Awake;
     }
 
+    /// How far the connection is in closing, and whether there is room. Cheap as long as nothing is special.
     pub(super) fn look(&self) -> Look {
-        let state = self.state();
-        Look {
-            phase: state.phase,
-            is_crowded: state.queued.len() + state.taken.bytes >= self.engine.options.outbox_bytes / 2
-                || state.messages + state.taken.messages >= self.engine.options.outbox_messages.div_ceil(2),
+        if !self.attention.load(Ordering::Acquire) {
+            return Look { phase: Phase::Open, is_crowded: false };
         }
+        let state = self.state();
+        Look { phase: state.phase, is_crowded: self.is_crowded(&state) }
     }
 
-    /// Gives the task everything that is queued, in exchange for an empty buffer.
+    /// Gives the task everything that is queued, in exchange for an empty buffer. What it took before has been written.
     pub(super) fn take(&self, buffer: &mut BytesMut) {
         let mut state = self.state();
         std::mem::swap(&mut state.queued, buffer);
         state.taken = Taken { messages: std::mem::take(&mut state.messages), bytes: buffer.len() };
+        self.settle(&state);
     }
 
-    /// The task has written some of what it took.
+    /// The task has written a part of what it took.
     pub(super) fn written(&self, bytes: usize) {
         let mut state = self.state();
         state.taken.bytes = state.taken.bytes.saturating_sub(bytes);
-        if state.taken.bytes == 0 {
-            state.taken.messages = 0;
-        }
+        self.settle(&state);
+    }
+
+    fn is_crowded(&self, state: &State) -> bool {
+        let options = &self.engine.options;
+        state.queued.len() + state.taken.bytes >= options.outbox_bytes / 2
+            || state.messages + state.taken.messages >= options.outbox_messages.div_ceil(2)
+    }
+
+    /// Keeps `attention` true to the state. Called with the lock held, after each change.
+    fn settle(&self, state: &State) {
+        let special = state.phase != Phase::Open || self.is_crowded(state);
+        self.attention.store(special, Ordering::Release);
     }
 
     /// The task wants to sleep. Returns whether it may: nothing has been queued since it looked. `writing` says that it

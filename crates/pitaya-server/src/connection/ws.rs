@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, BytesMut};
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode},
@@ -111,7 +111,7 @@ fn next_frame(src: &mut BytesMut, before: usize, limit: usize) -> Result<Option<
     if src.len() - head_len < len {
         return Ok(None);
     }
-    drop(src.split_to(head_len));
+    src.advance(head_len);
     let mut payload = src.split_to(len);
     unmask(&mut payload, mask);
     Ok(Some((header, payload)))

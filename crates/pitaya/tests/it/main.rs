@@ -2,5 +2,11 @@
 //!
 //! One binary, so that it is linked once; one module for each topic.
 
+mod acceptors;
+mod connection;
+mod handlers;
 mod ordering;
+mod sessions;
+mod settings;
 mod support;
+mod websocket;

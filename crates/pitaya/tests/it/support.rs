@@ -13,31 +13,50 @@ use std::{
 
 use bytes::BytesMut;
 use pitaya::{
-    App, BuildError, Reporter, ServeError, ServerBuilder, TcpAcceptor, WsAcceptor,
+    Acceptor, App, BuildError, Bytes, Reporter, ServeError, Server, ServerBuilder, TcpAcceptor, WsAcceptor,
+    acceptor::{Established, Framing, Incoming, Link},
+    handlers,
     reporter::{Counter, Desc, Gauge, Histogram},
 };
-use pitaya_client::{Client, HandshakeData};
+use pitaya_client::{Client, HandshakeData, RequestError, ServerError};
 use pitaya_protocol::{Dictionary, Message, Packet, PacketCodec as _, PacketKind, PomeloCodec};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
 /// The longest that anything in a test may take; never waited for when the test passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A handler for tests that only need any.
+pub(crate) struct Desk;
+
+#[handlers(name = "desk")]
+impl Desk {
+    #[request]
+    async fn echo(&self, body: Bytes) -> Bytes {
+        body
+    }
+}
+
+/// The description of a server with the route `desk.echo`.
+pub(crate) fn desk() -> ServerBuilder {
+    Server::frontend("game").handlers(Desk)
+}
+
 /// A server that runs until it is dropped or stopped.
 pub(crate) struct Running {
     pub(crate) app: App,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
+    pub(crate) pipes: Pipes,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), ServeError>>,
 }
 
-/// Runs a server on two free ports, TCP and WebSocket.
+/// Runs a server on two free ports, TCP and WebSocket, and on pipes.
 pub(crate) async fn serve(builder: ServerBuilder) -> Running {
     try_serve(builder).await.unwrap()
 }
@@ -46,12 +65,13 @@ pub(crate) async fn try_serve(builder: ServerBuilder) -> Result<Running, BuildEr
     let tcp = TcpAcceptor::bind("127.0.0.1:0").await.unwrap();
     let ws = WsAcceptor::bind("127.0.0.1:0").await.unwrap();
     let (tcp_address, ws_address) = (tcp.address(), ws.address());
-    let server = builder.acceptor(tcp).acceptor(ws).build()?;
+    let (pipes, pipe_acceptor) = Pipes::new();
+    let server = builder.acceptor(tcp).acceptor(ws).acceptor(pipe_acceptor).build()?;
     let app = server.app();
     let (stop, stopped) = oneshot::channel::<()>();
     let serve = server.serve().with_graceful_shutdown(async { drop(stopped.await) });
     let serving = tokio::task::spawn(serve.into_future());
-    Ok(Running { app, tcp: tcp_address, ws: ws_address, stop: Some(stop), serving })
+    Ok(Running { app, tcp: tcp_address, ws: ws_address, pipes, stop: Some(stop), serving })
 }
 
 impl Running {
@@ -67,11 +87,11 @@ impl Running {
     }
 
     pub(crate) async fn client(&self) -> Client {
-        Client::connect(&format!("tcp://{}", self.tcp)).await.unwrap()
+        connect(&format!("tcp://{}", self.tcp)).await
     }
 
     pub(crate) async fn ws_client(&self) -> Client {
-        Client::connect(&format!("ws://{}", self.ws)).await.unwrap()
+        connect(&format!("ws://{}", self.ws)).await
     }
 
     pub(crate) async fn raw(&self) -> Raw {
@@ -79,9 +99,91 @@ impl Running {
     }
 }
 
+/// Connects clients in the memory of this process: with a paused clock their time is exact.
+#[derive(Clone)]
+pub(crate) struct Pipes(mpsc::Sender<Incoming>);
+
+/// The server's end of [`Pipes`].
+pub(crate) struct PipeAcceptor(mpsc::Receiver<Incoming>);
+
+impl Acceptor for PipeAcceptor {
+    async fn accept(&mut self) -> Incoming {
+        match self.0.recv().await {
+            Some(incoming) => incoming,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Pipes {
+    /// How many bytes a pipe holds in each direction.
+    pub(crate) const CAPACITY: usize = 64 * 1024;
+
+    pub(crate) fn new() -> (Self, PipeAcceptor) {
+        let (sender, receiver) = mpsc::channel(16);
+        (Self(sender), PipeAcceptor(receiver))
+    }
+
+    /// Lets anything arrive that an acceptor may hand over.
+    pub(crate) async fn arrive(&self, incoming: Incoming) {
+        self.0.send(incoming).await.unwrap_or_else(|_| panic!("the acceptor is gone"));
+    }
+
+    pub(crate) async fn raw(&self) -> Raw<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(Self::CAPACITY);
+        self.arrive(Incoming::ready(None, theirs)).await;
+        Raw::over(ours)
+    }
+
+    /// A client that has done the handshake and the Ack.
+    pub(crate) async fn established(&self) -> Raw<DuplexStream> {
+        let mut raw = self.raw().await;
+        raw.shake_hands().await;
+        raw
+    }
+
+    /// The client's end of a connection that is upgraded to WebSocket already.
+    pub(crate) async fn websocket(&self) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(Self::CAPACITY);
+        let link = Link::new(Box::new(theirs), Framing::WebSocket);
+        self.arrive(Incoming::new(None, async { Ok(Established::Link(link)) })).await;
+        ours
+    }
+}
+
+async fn connect(address: &str) -> Client {
+    Client::builder(address).connect_timeout(PATIENCE).request_timeout(PATIENCE).connect().await.unwrap()
+}
+
+/// The error that the server answered a request with.
+pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, RequestError>) -> ServerError {
+    match answer {
+        Err(RequestError::Server(error)) => error,
+        other => panic!("the server did not answer with an error: {other:?}"),
+    }
+}
+
+/// What happened, in order. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Events(Arc<Mutex<Vec<String>>>);
+
+impl Events {
+    pub(crate) fn add(&self, event: impl Into<String>) {
+        self.0.lock().unwrap().push(event.into());
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self, event: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|other| *other == event).count()
+    }
+}
+
 /// A client that writes whatever bytes a test wants.
-pub(crate) struct Raw {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Raw<S = TcpStream> {
+    pub(crate) stream: S,
     received: BytesMut,
 }
 
@@ -89,17 +191,27 @@ impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: BytesMut::new() }
+        Self::over(stream)
     }
 
     /// Does the handshake and the Ack; returns when the response is there.
     pub(crate) async fn established(address: SocketAddr) -> Self {
         let mut raw = Self::connect(address).await;
-        raw.send_packet(PacketKind::Handshake, &HandshakeData::default().to_json()).await;
-        let response = raw.packet().await.expect("a handshake response");
-        assert_eq!(response.kind, PacketKind::Handshake);
-        raw.send_packet(PacketKind::HandshakeAck, b"").await;
+        raw.shake_hands().await;
         raw
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, received: BytesMut::new() }
+    }
+
+    pub(crate) async fn shake_hands(&mut self) {
+        self.send_packet(PacketKind::Handshake, &HandshakeData::default().to_json()).await;
+        let response = self.packet().await.expect("a handshake response");
+        assert_eq!(response.kind, PacketKind::Handshake);
+        self.send_packet(PacketKind::HandshakeAck, b"").await;
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -107,14 +219,11 @@ impl Raw {
     }
 
     pub(crate) async fn send_packet(&mut self, kind: PacketKind, body: &[u8]) {
-        let mut bytes = BytesMut::new();
-        PomeloCodec.encode(kind, &[body], &mut bytes).unwrap();
-        self.send(&bytes).await;
+        self.send(&encode_packet(kind, body)).await;
     }
 
     pub(crate) async fn send_message(&mut self, message: &Message) {
-        let body = message.encode(&pitaya_protocol::EncodeOptions::default()).unwrap();
-        self.send_packet(PacketKind::Data, &body).await;
+        self.send(&encode_message(message)).await;
     }
 
     /// The next packet; `None` when the server has closed.
@@ -151,6 +260,18 @@ impl Raw {
         assert_eq!(packet.kind, PacketKind::Data);
         Some(Message::decode(packet.body, &Dictionary::default(), 1 << 24).unwrap())
     }
+}
+
+pub(crate) fn encode_packet(kind: PacketKind, body: &[u8]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    PomeloCodec.encode(kind, &[body], &mut bytes).unwrap();
+    bytes
+}
+
+/// A message as a client without dictionary and compression sends it, in its packet.
+pub(crate) fn encode_message(message: &Message) -> BytesMut {
+    let body = message.encode(&pitaya_protocol::EncodeOptions::default()).unwrap();
+    encode_packet(PacketKind::Data, &body)
 }
 
 /// Waits until a condition holds.

@@ -244,9 +244,19 @@
         await rejected(connected, 'PIT-400', JSON.stringify(answer));
         equal([client.state, socket.readyState, socket.types()], ['closed', 3, [1]], 'no ack, closed, no other attempt');
       }
-      const { connected, socket } = begin();
-      socket.receive(encodePacket(PacketType.HANDSHAKE, body('not json')));
-      await rejected(connected, 'PIT-000', 'a body that is not JSON');
+      const odd = begin();
+      odd.socket.receive(encodePacket(PacketType.HANDSHAKE, body('not json')));
+      await rejected(odd.connected, 'PIT-000', 'a body that is not JSON');
+
+      const { client, socket } = await ready({ reconnect: { minDelay: 1 } });
+      const failures = [];
+      client.onReconnectFailed((error) => failures.push(error.code));
+      socket.drop();
+      await until(() => FakeSocket.all.at(-1) !== socket);
+      FakeSocket.all.at(-1).open();
+      FakeSocket.all.at(-1).handshake({ code: 400, sys });
+      await until(() => failures.length);
+      equal([client.state, failures], ['closed', ['PIT-400']], 'refused when it comes back');
     },
 
     'silence before the handshake has an end': async () => {
@@ -371,7 +381,11 @@
       const { client, socket } = await ready({ reconnect: { minDelay: 4, maxDelay: 10, attempts: 3 } });
       const events = [];
       client.onClose(({ willReconnect }) => events.push(`closed, back: ${willReconnect}`));
-      client.onReconnecting(({ attempt }) => events.push(`attempt ${attempt}`));
+      client.onReconnecting(({ attempt, delay }) => {
+        const longest = Math.min(10, 4 * 2 ** (attempt - 1));
+        if (delay < longest / 2 || delay > longest) events.push(`delay ${delay}`);
+        events.push(`attempt ${attempt}`);
+      });
       client.onReconnect(() => events.push(`again ${client.state}`));
       client.onReconnectFailed((error) => events.push(`failed ${error.code}`));
       const count = FakeSocket.all.length;
@@ -407,6 +421,8 @@
       const count = FakeSocket.all.length;
       socket.drop();
       await until(() => client.state === 'reconnecting');
+      await new Promise((done) => setTimeout(done, 0));
+      equal(FakeSocket.all.length, count, 'no attempt yet');
       client.retryNow();
       await until(() => FakeSocket.all.length === count + 1);
       FakeSocket.all.at(-1).drop();

@@ -1,0 +1,59 @@
+//! What the benchmark's programs share: the bytes on the wire, the payload and the arguments.
+//!
+//! Three programs use it:
+//!
+//! - `limit-server`, a hand-written loop that does the least that a server must do;
+//! - `bench-server`, the same echo as an ordinary application of this framework;
+//! - `load`, the load generator, which runs in a process of its own.
+//!
+//! `cargo xtask bench standalone` starts them and compares the two servers.
+//! The limit and the load generator write the protocol by hand, without our protocol crate:
+//! a mistake (or a slowness) there must not cancel out of the comparison.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a benchmark measures real time and owns its tasks itself"
+)]
+
+pub mod args;
+pub mod handshake;
+pub mod lane;
+pub mod limit;
+pub mod packet;
+pub mod payload;
+pub mod server;
+pub mod stats;
+pub mod upgrade;
+pub mod websocket;
+
+/// The route of the case *ready*: its handler never suspends.
+pub const ROUTE_READY: &str = "bench.echo";
+
+/// The route of the case *suspends once*: its handler yields to the runtime before it answers.
+pub const ROUTE_SUSPENDS: &str = "bench.suspends";
+
+/// How the packets travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A byte stream of packets.
+    Tcp,
+    /// One packet in each binary frame.
+    WebSocket,
+}
+
+impl std::str::FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "ws" => Ok(Self::WebSocket),
+            _ => Err(format!("unknown transport `{text}`: tcp or ws")),
+        }
+    }
+}
+
+/// Makes the error for bytes that break the protocol.
+pub(crate) fn invalid(what: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, what)
+}

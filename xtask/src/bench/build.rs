@@ -1,0 +1,65 @@
+//! Builds the programs of the benchmark and finds them.
+
+use super::Result;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The programs, in release mode.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// The hand-written limit server.
+    pub(crate) limit: PathBuf,
+    /// The server under test.
+    pub(crate) ours: PathBuf,
+    /// The load generator.
+    pub(crate) load: PathBuf,
+}
+
+impl Programs {
+    /// Builds the package `pitaya-bench`. With `self_check` the limit server takes our place.
+    pub(crate) fn build(self_check: bool) -> Result<Self> {
+        // Cargo itself says where it puts the programs, so no target directory is guessed.
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["build", "--release", "--package", "pitaya-bench"])
+            .args(["--message-format", "json-render-diagnostics"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            return Err("the build failed".into());
+        }
+        let messages = String::from_utf8(output.stdout)?;
+        let find = |name| {
+            messages
+                .lines()
+                .find_map(|message| executable(message, name))
+                .ok_or_else(|| format!("the package pitaya-bench has no program `{name}`"))
+        };
+        let limit = find("limit-server")?;
+        let ours = if self_check { limit.clone() } else { find("bench-server")? };
+        Ok(Self { limit, ours, load: find("load")? })
+    }
+}
+
+/// The path of the program `name`, if cargo's message tells it.
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    if message["target"]["name"] != name {
+        return None;
+    }
+    message["executable"].as_str().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_cargos_messages() {
+        let message = r#"{"reason":"compiler-artifact","target":{"name":"load"},"executable":"t/load"}"#;
+        assert_eq!(executable(message, "load"), Some(PathBuf::from("t/load")));
+        assert_eq!(executable(message, "limit-server"), None);
+        assert_eq!(executable(r#"{"reason":"build-finished"}"#, "load"), None);
+    }
+}

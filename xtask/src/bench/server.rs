@@ -1,0 +1,58 @@
+//! A server under test.
+
+use super::Result;
+use super::case::Transport;
+use super::cpu;
+use super::process::Process;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a server may take to listen; under valgrind that is seconds.
+const START: Duration = Duration::from_secs(30);
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Process,
+    address: String,
+}
+
+impl Server {
+    /// Starts `program` with nothing but its transport: in its default configuration.
+    pub(crate) fn start(program: &Path, transport: Transport) -> Result<Self> {
+        Self::start_with(&mut Command::new(program), transport, &[])
+    }
+
+    /// Starts the byte echo, which the limit server can be as well.
+    pub(crate) fn start_echo(limit: &Path, transport: Transport) -> Result<Self> {
+        Self::start_with(&mut Command::new(limit), transport, &["--mode", "echo"])
+    }
+
+    /// Starts `command` with the arguments that every server understands, and `more`.
+    pub(crate) fn start_with(command: &mut Command, transport: Transport, more: &[&str]) -> Result<Self> {
+        command.args(["--listen", "127.0.0.1:0", "--transport", transport.name()]);
+        let mut process = Process::spawn("server", command.arg("--exit-with-stdin").args(more))?;
+        let line = process.line(START)?;
+        let address = line
+            .strip_prefix("listening ")
+            .ok_or_else(|| format!("the server said `{line}` and not where it listens"))?;
+        let address = address.to_owned();
+        Ok(Self { process, address })
+    }
+
+    /// Where the server listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The CPU time that the server has used so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu::used(self.process.id())
+    }
+
+    /// Ends the server by closing its input.
+    pub(crate) fn end(self, patience: Duration) -> Result<()> {
+        self.process.end(patience)
+    }
+}
