@@ -11,6 +11,7 @@ mod ws;
 use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -35,7 +36,7 @@ use timer::Timer;
 pub(crate) async fn serve(engine: Arc<Engine>, incoming: Incoming) {
     let accepted = Instant::now();
     let Some(link) = establish(&engine, incoming.establish).await else { return };
-    let connection = Connection::open(engine, link, incoming.peer, accepted);
+    let mut connection = Connection::open(engine, link, incoming.peer, accepted);
     connection.run().await;
 }
 
@@ -86,7 +87,7 @@ impl Connection {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         if self.engine.stop_accepting.is_cancelled() {
             // It arrived while the server was told to stop, and was not seen when all sessions were.
             self.outbox.advance(Phase::Draining);
@@ -101,24 +102,39 @@ impl Connection {
         tracing::debug!(session = %self.session.id(), reason = reason.as_str(), "connection closes");
         self.engine.metrics.closed(reason);
         self.engine.metrics.connected.add(-1);
-        self.close(reason).await;
+        // Boxed, so that an open connection does not carry the space for its end.
+        Box::pin(self.close(reason)).await;
     }
 
     /// Runs the callbacks, then closes the socket, then lets the handlers end that are still unfinished.
-    async fn close(mut self, reason: CloseReason) {
+    async fn close(&mut self, reason: CloseReason) {
         let (engine, session) = (Arc::clone(&self.engine), self.session.clone());
-        let mut closing = Box::pin(async move { engine.sessions.close(&session, reason).await });
+        let mut closing = pin!(engine.sessions.close(&session, reason));
         std::future::poll_fn(|cx| {
             // A callback may wait for a handler of the same session.
             self.poll_unfinished(cx);
             closing.as_mut().poll(cx)
         })
         .await;
-        drop(closing);
-        self.wire.shut_down(self.engine.options.write_timeout).await;
+        self.wire.shut_down(engine.options.write_timeout).await;
+        if self.drain_deadline.is_none() {
+            self.finish_handlers().await;
+        }
+        if !self.runner.is_empty() {
+            tracing::warn!(session = %session.id(), handlers = self.runner.len(), "handlers were cut off by the stop");
+        }
+    }
+
+    /// Lets unfinished handlers end; when the server stops, only within the grace period.
+    async fn finish_handlers(&mut self) {
+        let (stopping, grace) = (self.engine.app.tasks().stopping().clone(), self.engine.options.shutdown_grace);
+        let mut grace_over = pin!(async move {
+            stopping.cancelled().await;
+            tokio::time::sleep(grace).await;
+        });
         std::future::poll_fn(|cx| {
             self.poll_unfinished(cx);
-            if self.runner.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            if self.runner.is_empty() { Poll::Ready(()) } else { grace_over.as_mut().poll(cx) }
         })
         .await;
     }

@@ -140,6 +140,8 @@ pub(super) fn put_header(opcode: OpCode, len: usize, dst: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
@@ -236,6 +238,55 @@ mod tests {
         header.extend(u64::MAX.to_be_bytes());
         header.extend(MASK);
         assert_eq!(decode_all(&header, 100), Err(WsError::TooLarge { len: u64::MAX, limit: 100 }));
+    }
+
+    proptest! {
+        /// A client decides about every byte: none of them may panic, and nothing is kept beyond the limit.
+        #[test]
+        fn arbitrary_bytes_are_refused_or_understood(chunks in vec(vec(any::<u8>(), 0..40), 0..40)) {
+            let (mut decoder, mut src) = (WsDecoder::default(), BytesMut::new());
+            'stream: for chunk in chunks {
+                src.extend_from_slice(&chunk);
+                loop {
+                    match decoder.decode(&mut src, 50) {
+                        Ok(Some(WsEvent::Message(message))) => prop_assert!(message.len() <= 50),
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+                prop_assert!(decoder.fragments.as_ref().is_none_or(|fragments| fragments.len() <= 50));
+            }
+        }
+
+        /// However a message is cut into frames and the frames into chunks, it comes out whole, and so do pings in it.
+        #[test]
+        fn fragments_and_chunks_do_not_matter(
+            parts in vec((vec(any::<u8>(), 0..200), any::<bool>()), 1..8),
+            chunk in 1_usize..64,
+        ) {
+            let last = parts.len() - 1;
+            let mut bytes = Vec::new();
+            let mut expected = Vec::new();
+            for (index, (part, ping)) in parts.iter().enumerate() {
+                if *ping {
+                    bytes.extend(frame(OpCode::Control(Control::Ping), true, &part[..part.len().min(125)]));
+                    expected.push(WsEvent::Ping(part[..part.len().min(125)].into()));
+                }
+                let opcode = OpCode::Data(if index == 0 { Data::Binary } else { Data::Continue });
+                bytes.extend(frame(opcode, index == last, part));
+            }
+            expected.push(WsEvent::Message(parts.iter().flat_map(|(part, _)| part.clone()).collect::<Vec<_>>()[..].into()));
+            let (mut decoder, mut src, mut events) = (WsDecoder::default(), BytesMut::new(), Vec::new());
+            for chunk in bytes.chunks(chunk) {
+                src.extend_from_slice(chunk);
+                while let Some(event) = decoder.decode(&mut src, 4_096).unwrap() {
+                    events.push(event);
+                }
+            }
+            prop_assert_eq!(events, expected);
+            prop_assert!(src.is_empty() && !decoder.is_partial());
+        }
     }
 
     #[test]
