@@ -8,6 +8,7 @@ pub use ws::{HttpResponse, WsAcceptor};
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use pitaya_core::{Acceptor, BoxFuture, acceptor::Incoming};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 
 /// How many connections the kernel keeps for us while we are busy.
@@ -15,6 +16,22 @@ const BACKLOG: u32 = 4096;
 
 /// How long to wait after an accept that failed, so that running out of descriptors does not keep a processor busy.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// An acceptor whatever its type.
+pub(crate) trait AnyAcceptor: Send {
+    fn accept(&mut self) -> BoxFuture<'_, Incoming>;
+    fn address(&self) -> Option<SocketAddr>;
+}
+
+impl<A: Acceptor> AnyAcceptor for A {
+    fn accept(&mut self) -> BoxFuture<'_, Incoming> {
+        Box::pin(Acceptor::accept(self))
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.local_addr()
+    }
+}
 
 async fn listen(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
     let mut last_error = None;

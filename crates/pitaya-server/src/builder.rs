@@ -1,4 +1,4 @@
-//! The description of a server, and everything that can be wrong with it.
+//! The description of a server.
 
 use std::{
     any::{Any, TypeId},
@@ -10,23 +10,21 @@ use std::{
 
 use bytes::Bytes;
 use pitaya_core::{
-    Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, JsonSerializer, Layer, NameError,
-    PoolOptions, PushFormat, Reporter, Result as CoreResult, Route, Serializer, ServerId, ServerInfo, Session,
-    SessionPool, SessionStep, StepList, Tasks,
-    config::{Config, ConfigError, Preset, Row, Setting, Table, Value},
+    Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, JsonSerializer, Layer, PoolOptions,
+    PushFormat, Reporter, Result as CoreResult, Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep,
+    StepList, Tasks,
+    config::{Config, Preset, Row, Setting, Table, Value},
     reporter::NoReporter,
 };
-use pitaya_protocol::{
-    Compression, Dictionary, DictionaryError, HandshakeResponse, Limits, PacketCodec, PomeloCodec, Timeouts,
-};
+use pitaya_protocol::{Compression, Dictionary, HandshakeResponse, Limits, PacketCodec, PomeloCodec, Timeouts};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    MemoryGroups, Server,
+    BuildError, MemoryGroups, Problem, Server,
+    acceptor::AnyAcceptor,
     engine::{Engine, HandshakeBodies, Options},
     metrics::Metrics,
     registry::{Registry, RegistryOptions},
-    server::AnyAcceptor,
     settings,
 };
 
@@ -357,89 +355,4 @@ impl fmt::Debug for ServerBuilder {
             .field("components", &self.components)
             .finish_non_exhaustive()
     }
-}
-
-/// Everything that is wrong with a description.
-#[derive(Debug)]
-pub struct BuildError {
-    problems: Vec<Problem>,
-}
-
-impl BuildError {
-    /// The problems, at least one.
-    #[must_use]
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
-    }
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.problems[..] {
-            [problem] => problem.fmt(f),
-            problems => {
-                write!(f, "{} problems:", problems.len())?;
-                problems.iter().try_for_each(|problem| write!(f, "\n- {problem}"))
-            }
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
-
-/// One thing that is wrong with a description.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// A name is not valid.
-    #[error(transparent)]
-    Name(NameError),
-    /// A setting is unknown or its value is not allowed.
-    #[error(transparent)]
-    Config(ConfigError),
-    /// The route dictionary is contradictory.
-    #[error("dictionary: {0}")]
-    Dictionary(DictionaryError),
-    /// A frontend that nobody can connect to.
-    #[error("a frontend needs an acceptor")]
-    NoAcceptor,
-    /// Two components have the same name.
-    #[error("two components are named {name}")]
-    DuplicateComponent {
-        /// The name.
-        name: String,
-    },
-    /// Two handlers have the same route.
-    #[error("two handlers have the route {route}")]
-    DuplicateRoute {
-        /// The route without server type.
-        route: String,
-    },
-    /// A name of a component or a method is no part of a route.
-    #[error("{route:?} is not a route: names are not empty and have no dots")]
-    BadRoute {
-        /// The route without server type.
-        route: String,
-    },
-    /// A handler speaks another format than the app.
-    #[error("{route} speaks {format}, but the app's serializer is {serializer}")]
-    Format {
-        /// The route of the handler.
-        route: Route,
-        /// What its argument or result is written in.
-        format: &'static str,
-        /// What the handshake would announce.
-        serializer: &'static str,
-    },
-    /// A handler asks for a state that the app does not hold.
-    #[error("{route} takes State<{name}>, which was not given with `state`")]
-    State {
-        /// The route of the handler.
-        route: Route,
-        /// The type.
-        name: &'static str,
-    },
-    /// The handshake response cannot be written.
-    #[error("the handshake response cannot be written: {0}")]
-    Handshake(String),
 }

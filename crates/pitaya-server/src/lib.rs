@@ -15,12 +15,14 @@ mod dispatch;
 mod engine;
 mod groups;
 mod metrics;
+mod problem;
 mod registry;
 mod runner;
 mod server;
 pub mod settings;
 pub mod signal;
 
-pub use builder::{BuildError, Problem, ServerBuilder};
+pub use builder::ServerBuilder;
 pub use groups::MemoryGroups;
+pub use problem::{BuildError, Problem};
 pub use server::{Serve, ServeError, Server};

@@ -8,7 +8,7 @@ use pitaya_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::{builder::Problem, metrics::RouteMetrics};
+use crate::{Problem, metrics::RouteMetrics};
 
 /// A handler with everything around it.
 pub(crate) struct Registered {

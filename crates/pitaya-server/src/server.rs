@@ -9,9 +9,9 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use pitaya_core::{Acceptor, App, BoxFuture, CloseReason, acceptor::Incoming};
+use pitaya_core::{App, BoxFuture, CloseReason};
 
-use crate::{ServerBuilder, connection, engine::Engine};
+use crate::{ServerBuilder, acceptor::AnyAcceptor, connection, engine::Engine};
 
 /// A checked server that has not started yet. Made by [`Server::frontend`] and [`ServerBuilder::build`].
 pub struct Server {
@@ -117,22 +117,6 @@ pub enum ServeError {
         /// How many.
         count: usize,
     },
-}
-
-/// An acceptor whatever its type.
-pub(crate) trait AnyAcceptor: Send {
-    fn accept(&mut self) -> BoxFuture<'_, Incoming>;
-    fn address(&self) -> Option<SocketAddr>;
-}
-
-impl<A: Acceptor> AnyAcceptor for A {
-    fn accept(&mut self) -> BoxFuture<'_, Incoming> {
-        Box::pin(Acceptor::accept(self))
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.local_addr()
-    }
 }
 
 /// Accepts clients until the server stops.
