@@ -244,7 +244,8 @@ impl Connection {
                     self.outbox.push_handshake(&self.engine.handshake.refused, Some(CloseReason::HandshakeRefused));
                 }
             },
-            Ok(Event::Established | Event::Heartbeat | Event::Ignored | Event::Kicked(_)) => {}
+            Ok(Event::Established) => self.outbox.establish(),
+            Ok(Event::Heartbeat | Event::Ignored | Event::Kicked(_)) => {}
             Err(error) => self.refuse(&error),
         }
     }

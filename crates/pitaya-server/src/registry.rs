@@ -1,7 +1,8 @@
 //! The handlers of an app, found by route.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt as _;
 use pitaya_core::{
     BoxFuture, Component, Endpoint, Error, HandlerKind, Layer, Needs, Reply, Reporter, Request, Route, ServerType,
     Tasks, code,
@@ -107,11 +108,17 @@ impl Endpoint for Spawned {
         let (sender, receiver) = oneshot::channel();
         let inner = Arc::clone(&self.inner);
         self.tasks.spawn("handler", async move {
+            let outcome = AssertUnwindSafe(async { inner.call(request).await }).catch_unwind().await;
             // Nobody waits any more when the connection has been dropped: the work is done all the same.
-            drop(sender.send(inner.call(request).await));
+            drop(sender.send(outcome));
         });
-        Box::pin(
-            async move { receiver.await.unwrap_or_else(|_| Err(Error::new(code::INTERNAL, "the handler panicked"))) },
-        )
+        Box::pin(async move {
+            match receiver.await {
+                Ok(Ok(reply)) => reply,
+                // Goes on where all panics of handlers are answered and counted.
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::new(code::INTERNAL, "the handler was dropped")),
+            }
+        })
     }
 }

@@ -33,8 +33,12 @@ pub(crate) struct Outbox {
 struct State {
     /// Encoded packets that the task has not taken yet.
     queued: BytesMut,
-    /// How many packets are in `queued`.
+    /// How many packets are in `queued` and `early`.
     messages: usize,
+    /// Messages from before the client acknowledged the handshake; `None` once it has, or while there are none.
+    early: Option<Box<BytesMut>>,
+    /// The client has acknowledged the handshake and can take messages.
+    established: bool,
     /// What the task has taken and not yet written.
     taken: Taken,
     phase: Phase,
@@ -86,6 +90,8 @@ impl Outbox {
         let state = State {
             queued: BytesMut::new(),
             messages: 0,
+            early: None,
+            established: false,
             taken: Taken::default(),
             phase: Phase::Open,
             task: Task::Awake,
@@ -138,6 +144,7 @@ impl Outbox {
             if self.is_full(&state) {
                 state.phase = Phase::Dead(CloseReason::SlowConsumer);
                 state.queued = BytesMut::new();
+                state.early = None;
             } else {
                 self.encode(&mut state, kind, body);
                 if let Some(phase) = then {
@@ -160,23 +167,34 @@ impl Outbox {
     /// Both bounds count what is queued and what is being written. The message that finds them reached is one too many.
     fn is_full(&self, state: &State) -> bool {
         let options = &self.engine.options;
-        state.messages + state.taken.messages >= options.outbox_messages
-            || state.queued.len() + state.taken.bytes >= options.outbox_bytes
+        state.messages + state.taken.messages >= options.outbox_messages || state.bytes() >= options.outbox_bytes
     }
 
     fn encode(&self, state: &mut State, kind: PacketKind, body: &[&[u8]]) {
-        let (start, body_len) = (state.queued.len(), body.iter().map(|part| part.len()).sum());
+        // A client that waits for the handshake response takes nothing else for it.
+        let waits = kind == PacketKind::Data && !state.established;
+        let dst = if waits { &mut **state.early.get_or_insert_default() } else { &mut state.queued };
+        let (start, body_len) = (dst.len(), body.iter().map(|part| part.len()).sum());
         if self.framing == Framing::WebSocket {
             let len = self.engine.codec.encoded_len(body_len);
-            ws::put_header(OpCode::Data(Data::Binary), len, &mut state.queued);
+            ws::put_header(OpCode::Data(Data::Binary), len, dst);
         }
-        match self.engine.codec.encode(kind, body, &mut state.queued) {
+        match self.engine.codec.encode(kind, body, dst) {
             Ok(()) => state.messages += 1,
             Err(error) => {
                 // Lengths are checked before anything is queued; a codec of the user may still refuse.
                 tracing::error!(%error, "the packet codec refused a packet");
-                state.queued.truncate(start);
+                dst.truncate(start);
             }
+        }
+    }
+
+    /// The client has acknowledged the handshake: what was pushed before goes out now.
+    pub(super) fn establish(&self) {
+        let mut state = self.state();
+        state.established = true;
+        if let Some(early) = state.early.take() {
+            state.queued.extend_from_slice(&early);
         }
     }
 
@@ -233,7 +251,7 @@ impl Outbox {
 
     fn is_crowded(&self, state: &State) -> bool {
         let options = &self.engine.options;
-        state.queued.len() + state.taken.bytes >= options.outbox_bytes / 2
+        state.bytes() >= options.outbox_bytes / 2
             || state.messages + state.taken.messages >= options.outbox_messages.div_ceil(2)
     }
 
@@ -273,6 +291,11 @@ impl Outbox {
 }
 
 impl State {
+    /// How many bytes are queued or being written.
+    fn bytes(&self) -> usize {
+        self.queued.len() + self.early.as_ref().map_or(0, |early| early.len()) + self.taken.bytes
+    }
+
     /// Whom to wake: nobody if the task is awake, or if it would only sleep again.
     fn wake(&mut self, phase_changed: bool) -> Option<Waker> {
         let asleep = match self.task {
