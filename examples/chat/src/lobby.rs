@@ -52,6 +52,7 @@ struct Player {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Message {
     name: String,
+    room: String,
     text: String,
     /// Milliseconds since 1970.
     at: u64,
@@ -67,12 +68,14 @@ pub(crate) struct RoomInfo {
 #[derive(Serialize)]
 struct Someone<'a> {
     name: &'a str,
+    room: &'a str,
     at: u64,
 }
 
 #[derive(Serialize)]
 struct Typing<'a> {
     name: &'a str,
+    room: &'a str,
 }
 
 #[derive(Serialize)]
@@ -108,7 +111,7 @@ impl Lobby {
             state.remove(app, &old_uid, &old, !returned).await?;
         }
         if !returned {
-            tell(app, room, "onJoin", &Someone { name, at: now() }).await?;
+            tell(app, room, "onJoin", &Someone { name, room, at: now() }).await?;
         }
         app.group(group(room)).add(uid).await?;
         app.group(EVERYBODY).add(uid).await?;
@@ -151,11 +154,11 @@ impl Lobby {
     pub(crate) async fn say(&self, app: &App, uid: &Uid, text: &str) -> Result<u64> {
         let mut state = self.state.lock().await;
         let player = state.players.get(uid).ok_or_else(not_in_a_room)?;
-        let message = Message { name: player.name.clone(), text: text.to_owned(), at: now() };
-        let room = player.room.clone();
-        tell(app, &room, "onMessage", &message).await?;
+        let message =
+            Message { name: player.name.clone(), room: player.room.clone(), text: text.to_owned(), at: now() };
+        tell(app, &message.room, "onMessage", &message).await?;
         let at = message.at;
-        if let Some(history) = state.rooms.get_mut(&room) {
+        if let Some(history) = state.rooms.get_mut(&message.room) {
             if history.len() == HISTORY {
                 history.pop_front();
             }
@@ -167,7 +170,7 @@ impl Lobby {
     pub(crate) async fn typing(&self, app: &App, uid: &Uid) -> Result<()> {
         let state = self.state.lock().await;
         let player = state.players.get(uid).ok_or_else(not_in_a_room)?;
-        tell(app, &player.room, "onTyping", &Typing { name: &player.name }).await
+        tell(app, &player.room, "onTyping", &Typing { name: &player.name, room: &player.room }).await
     }
 
     pub(crate) async fn rooms(&self, app: &App) -> Result<Vec<RoomInfo>> {
@@ -196,7 +199,7 @@ impl State {
         let room = app.group(group(&player.room));
         room.remove(uid).await?;
         if tells {
-            tell(app, &player.room, "onLeave", &Someone { name: &player.name, at: now() }).await?;
+            tell(app, &player.room, "onLeave", &Someone { name: &player.name, room: &player.room, at: now() }).await?;
             if room.len().await? == 0 && !ROOMS.contains(&player.room.as_str()) {
                 room.delete().await?;
                 self.rooms.remove(&player.room);

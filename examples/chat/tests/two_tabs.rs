@@ -161,7 +161,9 @@ async fn two_people_talk() -> TestResult {
     bob.type_text("#text", "Hello Ada, grüße 🌵").await?;
     shows(&ada, "#typing", "Bob is typing").await?;
     bob.press_enter().await?;
-    sees_message(&ada, "Bob", "Hello Ada, grüße 🌵").await?;
+    for tab in [&ada, &bob] {
+        sees_message(tab, "Bob", "Hello Ada, grüße 🌵").await?;
+    }
     assert_eq!(ada.eval("document.querySelector('#typing').textContent").await?, "");
 
     let mine = "[...document.querySelectorAll('#messages .mine')].map((each) => each.dataset.name)";

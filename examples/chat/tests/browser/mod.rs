@@ -12,7 +12,11 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
     time::Duration,
 };
 
@@ -132,7 +136,7 @@ async fn devtools_address(process: &mut Process, profile: &Path) -> Result<Strin
         {
             return Ok(format!("ws://127.0.0.1:{port}{path}"));
         }
-        if let Some(status) = process.0.try_wait()? {
+        if let Some(status) = process.main.try_wait()? {
             return Err(BrowserError::Protocol(format!("it ended with {status}")));
         }
         sleep(POLL).await;
@@ -141,13 +145,17 @@ async fn devtools_address(process: &mut Process, profile: &Path) -> Result<Strin
 
 /// The running program, killed on drop.
 #[derive(Debug)]
-struct Process(Child);
+struct Process {
+    main: Child,
+    /// Disconnected when the program and all its helper processes, which may still write files, have ended.
+    all_ended: mpsc::Receiver<()>,
+}
 
 impl Process {
     fn start(program: &Path, profile: &Path) -> Result<Self, BrowserError> {
         let mut data_dir = OsStr::new("--user-data-dir=").to_owned();
         data_dir.push(profile);
-        let child = Command::new(program)
+        let mut main = Command::new(program)
             .args([
                 "--headless=new",
                 "--remote-debugging-port=0",
@@ -169,18 +177,26 @@ impl Process {
             ])
             .arg(data_dir)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self(child))
+        // All of them inherit the output, so its end is the end of the last one.
+        let output = main.stdout.take();
+        let (running, all_ended) = mpsc::channel();
+        thread::spawn(move || {
+            let _ = output.map(|mut output| io::copy(&mut output, &mut io::sink()));
+            drop(running);
+        });
+        Ok(Self { main, all_ended })
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Helper processes notice that the main one is gone and end, too. Waiting is short: it has been killed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Waiting is short: it has been killed, and its helper processes end when they notice.
+        let _ = self.main.kill();
+        let _ = self.main.wait();
+        let _ = self.all_ended.recv_timeout(PATIENCE);
     }
 }
 
@@ -205,14 +221,6 @@ impl Profile {
 
 impl Drop for Profile {
     fn drop(&mut self) {
-        // A helper process that is about to end may still add a file while we remove.
-        for _ in 0..1_000 {
-            match fs::remove_dir_all(&self.0) {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    std::thread::yield_now();
-                }
-                _ => return,
-            }
-        }
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
