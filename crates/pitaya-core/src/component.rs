@@ -85,7 +85,7 @@ pub struct Component {
 impl Component {
     /// Starts a component whose handlers share `component`.
     #[must_use]
-    pub fn builder<C: Send + Sync + 'static>(name: impl Into<String>, component: Arc<C>) -> ComponentBuilder<C> {
+    pub fn builder<C>(name: impl Into<String>, component: Arc<C>) -> ComponentBuilder<C> {
         ComponentBuilder { name: name.into(), component, handlers: Vec::new(), options: HandlerOptions::default() }
     }
 
@@ -148,16 +148,22 @@ impl<C> fmt::Debug for ComponentBuilder<C> {
     }
 }
 
-impl<C: Send + Sync + 'static> ComponentBuilder<C> {
+impl<C> ComponentBuilder<C> {
     /// Registers a request handler.
     #[must_use]
-    pub fn request<Args: 'static>(self, method: impl Into<String>, handler: impl Handler<C, Args>) -> Self {
+    pub fn request<Args: 'static>(self, method: impl Into<String>, handler: impl Handler<C, Args>) -> Self
+    where
+        C: Send + Sync + 'static,
+    {
         self.function(HandlerKind::Request, method.into(), handler)
     }
 
     /// Registers a notify handler.
     #[must_use]
-    pub fn notify<Args: 'static>(self, method: impl Into<String>, handler: impl Handler<C, Args>) -> Self {
+    pub fn notify<Args: 'static>(self, method: impl Into<String>, handler: impl Handler<C, Args>) -> Self
+    where
+        C: Send + Sync + 'static,
+    {
         self.function(HandlerKind::Notify, method.into(), handler)
     }
 
@@ -178,7 +184,10 @@ impl<C: Send + Sync + 'static> ComponentBuilder<C> {
         method: impl Into<String>,
         needs: impl FnOnce(&mut Needs, &Arc<C>),
         handler: fn(Arc<C>, Request) -> BoxFuture<'static, Reply>,
-    ) -> Self {
+    ) -> Self
+    where
+        C: Send + Sync + 'static,
+    {
         let mut recorded = Needs::default();
         needs(&mut recorded, &self.component);
         self.push(kind, method.into(), recorded, handler)
@@ -190,7 +199,10 @@ impl<C: Send + Sync + 'static> ComponentBuilder<C> {
         Component { name: self.name, handlers: self.handlers }
     }
 
-    fn function<Args: 'static, H: Handler<C, Args>>(self, kind: HandlerKind, method: String, handler: H) -> Self {
+    fn function<Args: 'static, H: Handler<C, Args>>(self, kind: HandlerKind, method: String, handler: H) -> Self
+    where
+        C: Send + Sync + 'static,
+    {
         let mut needs = Needs::default();
         H::needs(&mut needs);
         self.push(kind, method, needs, move |component, request| handler.clone().call(request, component))
@@ -202,7 +214,10 @@ impl<C: Send + Sync + 'static> ComponentBuilder<C> {
         method: String,
         needs: Needs,
         call: impl Fn(Arc<C>, Request) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Self
+    where
+        C: Send + Sync + 'static,
+    {
         let endpoint = Arc::new(Bound { component: Arc::clone(&self.component), call });
         self.handlers.push(RegisteredHandler { method, kind, options: self.options, needs, endpoint });
         self

@@ -60,24 +60,19 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub mod __private {
     pub use std::{boxed::Box, sync::Arc};
 
-    use crate::{FromRequest, IntoReply, Needs, Reply, Request, Result, extract};
+    use crate::{FromRequest, IntoReply, Needs, Reply, extract};
 
-    /// Extracts an argument that is not the last one: it may not consume the payload.
-    pub async fn part<T, C>(request: &mut Request, component: &Arc<C>) -> Result<T>
+    /// Records what an argument needs that is not the last one: it may not consume the payload.
+    pub fn part<T, C>(needs: &mut Needs, _component: &Arc<C>)
     where
         T: FromRequest<C>,
         T::Takes: extract::MayPrecede<T>,
     {
-        T::from_request(request, component).await
+        T::needs(needs);
     }
 
-    /// Extracts the last argument.
-    pub async fn last<T: FromRequest<C>, C>(request: &mut Request, component: &Arc<C>) -> Result<T> {
-        T::from_request(request, component).await
-    }
-
-    /// Records what an argument needs.
-    pub fn needs<T: FromRequest<C>, C>(needs: &mut Needs, _component: &Arc<C>) {
+    /// Records what the last argument needs.
+    pub fn last<T: FromRequest<C>, C>(needs: &mut Needs, _component: &Arc<C>) {
         T::needs(needs);
     }
 

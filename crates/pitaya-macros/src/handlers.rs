@@ -1,10 +1,10 @@
 //! The expansion of `#[handlers]`.
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, FnArg, ImplItem, ImplItemFn, ItemImpl, Path, ReceiverKind, ReturnType, Signature, Type,
-    ext::IdentExt as _, parse_quote, spanned::Spanned as _,
+    Attribute, FnArg, GenericParam, Ident, ImplItem, ImplItemFn, ItemImpl, Path, ReceiverKind, ReturnType, Signature,
+    Type, ext::IdentExt as _, parse_quote, spanned::Spanned as _,
 };
 
 use crate::options::{BlockOptions, MethodOptions};
@@ -18,7 +18,7 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
     let mut problems: Option<syn::Error> = None;
     for method in &mut item.items {
         let ImplItem::Fn(method) = method else { continue };
-        match expand_method(options, &krate, method) {
+        match expand_method(options, &krate, &item.self_ty, method) {
             Ok(call) => calls.extend(call),
             // All wrong methods are reported at once.
             Err(problem) => match &mut problems {
@@ -38,58 +38,52 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
         None => type_name(&item.self_ty)?,
     };
     let (self_ty, (generics, _, bounds)) = (&item.self_ty, item.generics.split_for_impl());
+    let builder = {
+        let krate = located(&krate, self_ty.span());
+        quote_spanned! {self_ty.span()=> #krate::Component::builder }
+    };
     Ok(quote! {
         #item
 
         impl #generics #krate::Handlers for #self_ty #bounds {
             fn into_component(self: #krate::__private::Arc<Self>) -> #krate::Component {
-                #krate::Component::builder(#name, self) #(#calls)* .build()
+                #builder(#name, self) #(#calls)* .build()
             }
         }
     })
 }
 
 /// The call that registers a method, if it is marked.
-fn expand_method(block: &BlockOptions, krate: &Path, method: &mut ImplItemFn) -> syn::Result<Option<TokenStream>> {
+fn expand_method(
+    block: &BlockOptions,
+    krate: &Path,
+    self_ty: &Type,
+    method: &mut ImplItemFn,
+) -> syn::Result<Option<TokenStream>> {
     let is_mark = |attribute: &Attribute| attribute.path().is_ident("request") || attribute.path().is_ident("notify");
     let Some(position) = method.attrs.iter().position(is_mark) else { return Ok(None) };
     let mark = method.attrs.remove(position);
     if let Some(second) = method.attrs.iter().find(|attribute| is_mark(attribute)) {
-        return Err(syn::Error::new(second.span(), "a handler is either a request or a notify"));
+        return Err(syn::Error::new_spanned(second, "a handler is either a request or a notify"));
     }
     let options = MethodOptions::of(&mark)?;
     let signature = &method.sig;
     check_signature(signature)?;
 
-    let span = signature.ident.span();
     let kind = if mark.path().is_ident("request") { format_ident!("Request") } else { format_ident!("Notify") };
     let wire_name = options.rename.clone().unwrap_or_else(|| {
         let name = signature.ident.unraw().to_string();
         block.rename_all.map_or_else(|| name.clone(), |rule| rule.apply(&name))
     });
     let handler_options = handler_options(krate, block.ordered || options.ordered, options.spawn);
-    let arguments = Arguments::of(signature);
-    let (needs, extractions, call) =
-        (arguments.needs(krate, &signature.output), arguments.extractions(krate), arguments.call(signature));
-    let reply_span = match &signature.output {
-        ReturnType::Type(_, ty) => ty.span(),
-        ReturnType::Default => span,
-    };
-    let reply = quote_spanned! {reply_span=> #krate::__private::reply(returned) };
+    let handler = Handler::of(krate, signature);
+    let (needs, call) = (handler.needs(), handler.call());
+    // A type that cannot be a component is reported at its name.
+    let span = self_ty.span();
+    let krate = located(krate, span);
     Ok(Some(quote_spanned! {span=>
         .options(#handler_options)
-        .raw(
-            #krate::HandlerKind::#kind,
-            #wire_name,
-            |needs, this| { let _ = (&needs, this); #needs },
-            |this, mut request| #krate::__private::Box::pin(async move {
-                let _ = (&mut request, &this);
-                #extractions
-                ::core::mem::drop(request);
-                let returned = #call.await;
-                #reply
-            }),
-        )
+        .raw(#krate::HandlerKind::#kind, #wire_name, #needs, #call)
     }))
 }
 
@@ -97,17 +91,18 @@ fn check_signature(signature: &Signature) -> syn::Result<()> {
     if signature.asyncness.is_none() {
         return Err(syn::Error::new(signature.fn_token.span(), "a handler is an `async fn`"));
     }
-    if let Some(generic) = signature.generics.type_params().next() {
-        return Err(syn::Error::new(generic.span(), "a handler has no type parameters of its own"));
+    let is_lifetime = |generic: &&GenericParam| matches!(generic, GenericParam::Lifetime(_));
+    if let Some(generic) = signature.generics.params.iter().find(|generic| !is_lifetime(generic)) {
+        return Err(syn::Error::new_spanned(generic, "a handler has no type parameters of its own"));
     }
     let Some(receiver) = signature.receiver() else { return Ok(()) };
     match &receiver.kind {
-        ReceiverKind::Reference(_, _, Some(_)) => Err(syn::Error::new(
-            receiver.span(),
+        ReceiverKind::Reference(_, _, Some(_)) => Err(syn::Error::new_spanned(
+            receiver,
             "handlers of one component run at the same time: take `&self`, and keep what changes in a mutex",
         )),
         ReceiverKind::Reference(_, _, None) | ReceiverKind::Typed(..) => Ok(()),
-        _ => Err(syn::Error::new(receiver.span(), "a handler takes `&self` or `self: Arc<Self>`")),
+        _ => Err(syn::Error::new_spanned(receiver, "a handler takes `&self` or `self: Arc<Self>`")),
     }
 }
 
@@ -117,54 +112,114 @@ fn handler_options(krate: &Path, ordered: bool, spawn: bool) -> TokenStream {
     quote! { <#krate::HandlerOptions as ::core::default::Default>::default() #ordered #spawn }
 }
 
-/// The arguments of a handler but the receiver.
-struct Arguments {
-    types: Vec<Type>,
-    names: Vec<syn::Ident>,
+/// Where a type begins and where it ends. Code from the one to the other is reported as the whole type.
+fn ends(ty: &Type) -> (Span, Span) {
+    let mut spans = ty.to_token_stream().into_iter().map(|token| token.span());
+    let first = spans.next().unwrap_or_else(Span::call_site);
+    (first, spans.last().unwrap_or(first))
 }
 
-impl Arguments {
-    fn of(signature: &Signature) -> Self {
-        let typed = signature.inputs.iter().filter_map(|argument| match argument {
-            FnArg::Typed(argument) => Some((*argument.ty).clone()),
+/// A path whose tokens all lie at `span`: code that does not begin and end in the same source is reported at the attribute.
+fn located(path: &Path, span: Span) -> TokenStream {
+    let tokens = path.to_token_stream().into_iter().map(|mut token| {
+        token.set_span(span);
+        token
+    });
+    tokens.collect()
+}
+
+/// A method that is to become a handler.
+///
+/// What is generated for a type has the type's span, so that a wrong type is reported there. The variables have names
+/// that no other code sees, wherever the method's tokens come from.
+struct Handler<'a> {
+    krate: &'a Path,
+    signature: &'a Signature,
+    arguments: Vec<(Ident, &'a Type)>,
+    this: Ident,
+    request: Ident,
+}
+
+impl<'a> Handler<'a> {
+    fn of(krate: &'a Path, signature: &'a Signature) -> Self {
+        let types = signature.inputs.iter().filter_map(|argument| match argument {
+            FnArg::Typed(argument) => Some(&*argument.ty),
             FnArg::Receiver(_) => None,
         });
-        let types: Vec<_> = typed.collect();
-        let names = (0..types.len()).map(|index| format_ident!("argument_{index}")).collect();
-        Self { types, names }
+        let name = |index| format_ident!("argument_{index}", span = Span::mixed_site());
+        let arguments = types.enumerate().map(|(index, ty)| (name(index), ty)).collect();
+        let variable = |name| Ident::new(name, Span::mixed_site());
+        Self { krate, signature, arguments, this: variable("this"), request: variable("request") }
     }
 
-    /// Each extraction has the span of the argument's type, so that a type that is no extractor is reported there.
-    fn extractions(&self, krate: &Path) -> TokenStream {
-        let last = self.types.len().saturating_sub(1);
-        let each = self.types.iter().zip(&self.names).enumerate().map(|(index, (ty, name))| {
-            let function = format_ident!("{}", if index == last { "last" } else { "part" }, span = ty.span());
-            quote_spanned! {ty.span()=>
-                let #name = #krate::__private::#function::<#ty, _>(&mut request, &this).await?;
-            }
+    /// The function that records what the arguments and the result need.
+    fn needs(&self) -> TokenStream {
+        let (this, needs) = (&self.this, Ident::new("needs", Span::mixed_site()));
+        let last_index = self.arguments.len().saturating_sub(1);
+        let arguments = self.arguments.iter().enumerate().map(|(index, (_, ty))| {
+            let (first, last) = ends(ty);
+            let krate = located(self.krate, first);
+            let function = format_ident!("{}", if index == last_index { "last" } else { "part" }, span = first);
+            let function = quote_spanned! {first=> #krate::__private::#function::<#ty, Self> };
+            quote_spanned! {last=> #function(#needs, #this); }
         });
-        each.collect()
+        let output = self.output().map(|ty| {
+            let (first, last) = ends(ty);
+            let krate = located(self.krate, first);
+            let function = quote_spanned! {first=> #krate::__private::reply_needs::<#ty> };
+            quote_spanned! {last=> #function(#needs); }
+        });
+        quote! { |#needs, #this| { let _ = (&#needs, #this); #(#arguments)* #output } }
     }
 
-    fn needs(&self, krate: &Path, output: &ReturnType) -> TokenStream {
-        let arguments = self.types.iter().map(|ty| {
-            quote_spanned! {ty.span()=> #krate::__private::needs::<#ty, _>(needs, this); }
+    /// The function that extracts the arguments and calls the method.
+    fn call(&self) -> TokenStream {
+        let (this, request) = (&self.this, &self.request);
+        let extractions = self.arguments.iter().map(|(name, ty)| {
+            let (first, last) = ends(ty);
+            let krate = located(self.krate, first);
+            let function = quote_spanned! {first=> <#ty as #krate::FromRequest<Self>>::from_request };
+            let call = quote_spanned! {last=> #function(&mut #request, &#this) };
+            quote_spanned! {first=> let #name = #call.await?; }
         });
-        let output = match output {
-            ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => {
-                Some(quote_spanned! {ty.span()=> #krate::__private::reply_needs::<#ty>(needs); })
+        let (method, names) = (&self.signature.ident, self.arguments.iter().map(|(name, _)| name));
+        let receiver = match self.signature.receiver().map(|receiver| &receiver.kind) {
+            Some(ReceiverKind::Typed(_, ty)) => {
+                // Another type than `Arc<Self>` is reported there.
+                let this = Ident::new("this", Span::mixed_site().located_at(ty.span()));
+                Some(quote! { #this, })
             }
-            _ => None,
+            Some(_) => Some(quote! { &#this, }),
+            None => None,
         };
-        quote! { #(#arguments)* #output }
+        let span = self.signature.ident.span();
+        let krate = located(self.krate, span);
+        let returned = Ident::new("returned", Span::mixed_site().located_at(span));
+        let reply = match self.output() {
+            Some(ty) => {
+                let (first, last) = ends(ty);
+                let krate = located(self.krate, first);
+                let function = quote_spanned! {first=> #krate::__private::reply::<#ty> };
+                quote_spanned! {last=> #function(#returned) }
+            }
+            None => quote_spanned! {span=> #krate::__private::reply(#returned) },
+        };
+        quote_spanned! {span=>
+            |#this, mut #request| #krate::__private::Box::pin(async move {
+                let _ = (&mut #request, &#this);
+                #(#extractions)*
+                ::core::mem::drop(#request);
+                let #returned = Self::#method(#receiver #(#names),*).await;
+                #reply
+            })
+        }
     }
 
-    fn call(&self, signature: &Signature) -> TokenStream {
-        let (method, names) = (&signature.ident, &self.names);
-        match signature.receiver().map(|receiver| &receiver.kind) {
-            Some(ReceiverKind::Reference(..)) => quote! { Self::#method(&this, #(#names),*) },
-            Some(_) => quote! { Self::#method(this, #(#names),*) },
-            None => quote! { Self::#method(#(#names),*) },
+    /// The type of the result, where it has a name.
+    fn output(&self) -> Option<&'a Type> {
+        match &self.signature.output {
+            ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => Some(ty),
+            ReturnType::Type(..) | ReturnType::Default => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
@@ -250,9 +250,12 @@ impl ServerBuilder {
         } else {
             ServerInfo::backend(self.kind.as_str())
         };
-        let mut info = info.map_err(|error| problems.push(Problem::Name(error))).ok()?;
-        if let Some(id) = &self.id {
-            info.id = ServerId::try_from(id).map_err(|error| problems.push(Problem::Name(error))).ok()?;
+        let info = info.map_err(|error| problems.push(Problem::Name(error)));
+        let id = self.id.as_ref().map(ServerId::try_from).transpose();
+        let id = id.map_err(|error| problems.push(Problem::Name(error)));
+        let (mut info, id) = (info.ok()?, id.ok()?);
+        if let Some(id) = id {
+            info.id = id;
         }
         Some(info)
     }
@@ -343,6 +346,7 @@ impl ServerBuilder {
             compression,
             handshake,
             stop_accepting: CancellationToken::new(),
+            cut_off: AtomicUsize::new(0),
         };
         Ok(Server::new(engine, self.acceptors))
     }

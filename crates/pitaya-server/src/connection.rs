@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -57,6 +57,17 @@ async fn establish(engine: &Engine, establishing: impl Future<Output = std::io::
     None
 }
 
+/// What is left of the messages that have been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// No whole one.
+    Nothing,
+    /// They wait for an unfinished handler.
+    NoRoom,
+    /// They wait for something else, if there are any.
+    Later,
+}
+
 /// Everything that the connection's task owns.
 pub(crate) struct Connection {
     pub(crate) engine: Arc<Engine>,
@@ -66,7 +77,7 @@ pub(crate) struct Connection {
     protocol: Protocol,
     wire: Wire,
     timer: Timer,
-    /// When a stopping server no longer waits for this connection.
+    /// When a stopping server no longer waits for the handlers of this connection.
     drain_deadline: Option<Instant>,
 }
 
@@ -116,19 +127,33 @@ impl Connection {
             closing.as_mut().poll(cx)
         })
         .await;
-        self.wire.shut_down(engine.options.write_timeout).await;
-        if self.drain_deadline.is_none() {
-            self.finish_handlers().await;
+        let io = self.wire.close();
+        if owes_goodbye(reason) {
+            let mut goodbye = pin!(io::say_goodbye(io, engine.options.write_timeout));
+            std::future::poll_fn(|cx| {
+                self.poll_unfinished(cx);
+                goodbye.as_mut().poll(cx)
+            })
+            .await;
+        } else {
+            drop(io);
         }
-        if !self.runner.is_empty() {
-            tracing::warn!(session = %session.id(), handlers = self.runner.len(), "handlers were cut off by the stop");
+        self.finish_handlers().await;
+        let handlers = self.runner.len();
+        if handlers > 0 {
+            tracing::warn!(session = %session.id(), handlers, "handlers were cut off by the stop");
+            engine.cut_off.fetch_add(handlers, Ordering::Relaxed);
         }
     }
 
     /// Lets unfinished handlers end; when the server stops, only within the grace period.
     async fn finish_handlers(&mut self) {
         let (stopping, grace) = (self.engine.app.tasks().stopping().clone(), self.engine.options.shutdown_grace);
+        let deadline = self.drain_deadline;
         let mut grace_over = pin!(async move {
+            if let Some(deadline) = deadline {
+                return tokio::time::sleep_until(deadline).await;
+            }
             stopping.cancelled().await;
             tokio::time::sleep(grace).await;
         });
@@ -146,19 +171,19 @@ impl Connection {
             if let Some(reason) = self.keep_time(now) {
                 return Poll::Ready(reason);
             }
-            self.handle_messages(cx, now);
+            let all_handled = self.handle_messages(cx, now);
 
             let look = self.outbox.look();
             match look.phase {
                 Phase::Dead(reason) => return Poll::Ready(reason),
-                Phase::Draining if self.runner.is_empty() => {
-                    // Every handler has answered; what they queued goes out before the kick.
-                    drop(self.outbox.kick_and_close(CloseReason::Shutdown));
-                    continue;
-                }
                 Phase::Draining => {
                     let grace = self.engine.options.shutdown_grace;
-                    self.drain_deadline.get_or_insert_with(|| now + grace);
+                    let deadline = *self.drain_deadline.get_or_insert_with(|| now + grace);
+                    if (all_handled && self.runner.is_empty()) || deadline <= now {
+                        // Every handler has answered or had its time; what they queued goes out before the kick.
+                        drop(self.outbox.kick_and_close(CloseReason::Shutdown));
+                        continue;
+                    }
                 }
                 Phase::Open | Phase::Flushing(_) => {}
             }
@@ -167,6 +192,8 @@ impl Connection {
             match (written, look.phase) {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(CloseReason::ClientClosed),
                 (Poll::Ready(Ok(())), Phase::Flushing(reason)) => return Poll::Ready(reason),
+                // There is room again for the messages that waited for it, and nobody else would tell.
+                (Poll::Ready(Ok(())), _) if look.is_crowded => continue,
                 _ => {}
             }
             if self.reads(look.is_crowded, look.phase, now) {
@@ -183,49 +210,50 @@ impl Connection {
         }
     }
 
-    /// Handles the messages that are here, and goes on with unfinished handlers, until neither moves.
-    fn handle_messages(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// Handles the messages that are here, and goes on with unfinished handlers, until neither moves. Returns whether no
+    /// message is left.
+    fn handle_messages(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         loop {
-            let had_room = self.handle_packets(cx, now);
+            let rest = self.handle_packets(cx, now);
             let finished = self.poll_unfinished(cx);
             // A handler that ended may have made room for messages that wait in the buffer.
-            if had_room || !finished {
-                return;
+            if rest != Rest::NoRoom || !finished {
+                return rest == Rest::Nothing;
             }
         }
     }
 
-    /// Returns whether it stopped for another reason than unfinished handlers.
-    fn handle_packets(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Handles packets as long as it may. What has been read is handled also when the server stops.
+    fn handle_packets(&mut self, cx: &mut Context<'_>, now: Instant) -> Rest {
         loop {
             if !self.runner.has_room() {
-                return false;
+                return Rest::NoRoom;
             }
             let look = self.outbox.look();
-            if look.phase != Phase::Open || look.is_crowded {
-                return true;
+            if !matches!(look.phase, Phase::Open | Phase::Draining) || look.is_crowded {
+                return Rest::Later;
             }
             let packet = match self.wire.next_packet(&self.engine, &self.protocol, &self.outbox) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => {
                     self.protocol.partial_packet(self.wire.has_partial_packet(), now.into_std());
-                    return true;
+                    return Rest::Nothing;
                 }
                 Err(WireError::WebSocketClosed) => {
                     // In good order: the answer to its close frame goes out, then the connection closes.
                     self.protocol.close();
                     self.outbox.advance(Phase::Flushing(CloseReason::ClientClosed));
-                    return true;
+                    return Rest::Later;
                 }
                 Err(error) => {
                     self.refuse(&error);
-                    return true;
+                    return Rest::Later;
                 }
             };
             // One unit of the task's budget per packet, so that a busy client does not starve the others.
             let Poll::Ready(budget) = coop::poll_proceed(cx) else {
                 self.wire.put_back(packet);
-                return true;
+                return Rest::Later;
             };
             budget.made_progress();
             self.handle_packet(cx, packet, now);
@@ -285,5 +313,19 @@ impl Connection {
             self.protocol.pause(now.into_std());
         }
         willing
+    }
+}
+
+/// Whether something has been written that the client may not have received yet, and waits for.
+fn owes_goodbye(reason: CloseReason) -> bool {
+    match reason {
+        CloseReason::Closed
+        | CloseReason::Kicked
+        | CloseReason::Replaced
+        | CloseReason::HandshakeRefused
+        | CloseReason::Protocol
+        | CloseReason::Shutdown => true,
+        // It has closed, or does not read, or has not said anything for a long time.
+        _ => false,
     }
 }

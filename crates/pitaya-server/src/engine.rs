@@ -1,6 +1,9 @@
 //! What all connections of one app share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use pitaya_core::{App, Error, Serializer, SessionPool, code};
@@ -29,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) measures: bool,
     /// Cancelled when the server stops accepting: connections that are still being established end then.
     pub(crate) stop_accepting: CancellationToken,
+    /// How many handlers did not end in the grace period of the stop.
+    pub(crate) cut_off: AtomicUsize,
 }
 
 /// The numbers of the settings, ready to use.

@@ -3,7 +3,7 @@
 //! Users depend on the `pitaya` crate. An app is described with [`Server::frontend`], checked by
 //! [`ServerBuilder::build`], and run by [`Server::serve`].
 //!
-//! The life of a message: an [acceptor](acceptor) hands a connection to a task of its own (`connection`), which cuts its
+//! The life of a message: an [`acceptor`] hands a connection to a task of its own (`connection`), which cuts its
 //! bytes into packets, runs the state machine of `pitaya-protocol`, and passes each message to `dispatch`, which finds
 //! the handler in the `registry` and polls its chain once in place; what suspends goes on in the same task (`runner`).
 //! Replies and pushes meet in the connection's `outbox`, from which one write takes whatever is queued.

@@ -1,6 +1,10 @@
 //! The handlers of an app, found by route.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use futures_util::FutureExt as _;
 use pitaya_core::{
@@ -42,12 +46,12 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(components: Vec<Component>, options: &RegistryOptions<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut registry = Self::default();
-        let mut names = HashMap::new();
+        let mut names = HashSet::new();
         for component in components {
             let name = component.name().to_owned();
-            if names.insert(name.clone(), ()).is_some() {
+            let duplicate = !names.insert(name.clone());
+            if duplicate {
                 problems.push(Problem::DuplicateComponent { name: name.clone() });
-                continue;
             }
             for handler in component.into_handlers() {
                 let server_type = Some(options.server_type.as_str());
@@ -56,8 +60,12 @@ impl Registry {
                     problems.push(Problem::BadRoute { route: format!("{name}.{}", handler.method) });
                     continue;
                 };
+                registry.needs.push((route.clone(), handler.needs));
                 if registry.by_route.contains_key(route.short()) {
-                    problems.push(Problem::DuplicateRoute { route: route.short().to_owned() });
+                    // The handlers of a second component of the same name have been told by their component.
+                    if !duplicate {
+                        problems.push(Problem::DuplicateRoute { route: route.short().to_owned() });
+                    }
                     continue;
                 }
                 let mut chain = handler.endpoint;
@@ -67,7 +75,6 @@ impl Registry {
                 for layer in options.layers.iter().rev() {
                     chain = layer.layer(chain);
                 }
-                registry.needs.push((route.clone(), handler.needs));
                 registry.insert(Registered {
                     metrics: RouteMetrics::new(options.reporter, route.as_str(), handler.kind),
                     route,

@@ -5,7 +5,7 @@ use std::{
     future::{Future, IntoFuture},
     net::SocketAddr,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::FutureExt as _;
@@ -85,10 +85,11 @@ impl Serve {
         begin_stop(engine);
         // Each connection has the grace period for its handlers, then the write time-out for what is queued.
         let patience = engine.options.shutdown_grace + engine.options.write_timeout;
-        if engine.app.tasks().stop(patience).await {
-            return Ok(());
+        engine.app.tasks().stop(patience).await;
+        match engine.app.tasks().len() + engine.cut_off.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            count => Err(ServeError::NotDrained { count }),
         }
-        Err(ServeError::NotDrained { count: engine.app.tasks().len() })
     }
 }
 
@@ -112,7 +113,7 @@ impl IntoFuture for Serve {
 #[non_exhaustive]
 pub enum ServeError {
     /// The grace period was over and something still ran.
-    #[error("{count} tasks did not end within the grace period")]
+    #[error("{count} handlers and tasks did not end within the grace period")]
     NotDrained {
         /// How many.
         count: usize,

@@ -16,7 +16,7 @@ pub(crate) struct Options {
     pub(crate) slices: usize,
     /// The length of a slice.
     pub(crate) slice: Duration,
-    /// How often each server is saturated to find the rate.
+    /// How often the limit and the byte echo are saturated to find the rate, and then offered it.
     pub(crate) saturations: usize,
     /// How long each time.
     pub(crate) saturation: Duration,
@@ -35,7 +35,7 @@ impl Options {
             self_check: false,
             slices: if quick { 24 } else { 40 },
             slice: millis(1000, 250),
-            saturations: if quick { 8 } else { 20 },
+            saturations: if quick { 7 } else { 20 },
             saturation: millis(400, 200),
             warm_up: millis(300, 100),
         };

@@ -38,7 +38,7 @@ fn markdown(report: &Report, machine: &Machine, args: &[&str]) -> Result<String>
         writeln!(out, "All goals are met.")?;
     }
 
-    writeln!(out, "\n## The limit at saturation\n")?;
+    writeln!(out, "\n## The limit against a byte echo\n")?;
     for calibration in &report.calibrations {
         writeln!(out, "- {calibration}")?;
     }
@@ -67,11 +67,12 @@ fn markdown(report: &Report, machine: &Machine, args: &[&str]) -> Result<String>
 }
 
 const METHOD: &str = "\
-One load generator in its own process holds 64 connections to each server, at most 8 requests in flight on each.
+One load generator in its own process, bound to one CPU, holds 64 connections to each server, at most 8 requests in flight on each.
 A request is 100 bytes of JSON, which the server decodes and encodes again.
 *limit* is a hand-written tokio loop that speaks the same packets with the same serde_json calls and does nothing else; it never suspends.
 *ours* is this framework in its default configuration with one before-hook.
 The offered rate is half of the limit's saturation, at times that are fixed beforehand; latencies count from those times.
+A connection is given up to six requests at a time, three quarters of what it may have in flight, so that one wake-up of the server brings it a few, as at saturation.
 Slices come in the order limit, ours, ours, limit, with new processes for every four.
 A ratio is that of two neighbouring slices; the table shows the median of the ratios with the 95 % interval of their order statistics.
 A goal is met if the upper end of the interval is at most the goal.

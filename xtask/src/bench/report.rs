@@ -141,7 +141,7 @@ impl Report {
     /// What is wrong with the result; nothing if all goals are met.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
-        for calibration in self.calibrations.iter().filter(|one| one.reach < REACH) {
+        for calibration in self.calibrations.iter().filter(|one| !one.is_good()) {
             complaints.push(format!("the limit must reach {REACH} of the echo: {calibration}"));
         }
         for case in &self.cases {
@@ -166,7 +166,6 @@ impl Report {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::bench::calibration::Saturation;
     use crate::bench::load::Window;
     use std::time::Duration;
 
@@ -188,13 +187,13 @@ pub(super) mod tests {
             Slice { round: n / 4 + 1, ours, cpu: Duration::from_micros(micros as u64), window }
         };
         let case = |case| CaseReport::new(case, 1e6, (0..40).map(slice).collect(), false).unwrap();
-        let saturation = Saturation { per_second: 2e6, cpu_us: 1.0 };
         let calibration = Calibration {
             transport: crate::bench::case::Transport::Tcp,
-            limit: saturation,
-            echo: saturation,
-            reach: 0.75,
-            throughput: 0.75,
+            limit: 2e6,
+            echo: 3e6,
+            limit_us: 1.0,
+            echo_us: 0.75,
+            reach: Estimate { median: 0.75, low: 0.72, high: 0.78 },
         };
         Report { calibrations: vec![calibration], cases: Case::ALL.map(case).to_vec() }
     }

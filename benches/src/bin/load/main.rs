@@ -1,7 +1,7 @@
 //! The load generator. One thread, so that one core is left for the server under test.
 //!
 //! `load --addr HOST:PORT [--addr HOST:PORT ..] [--transport tcp|ws] [--connections 64]
-//! [--in-flight 8] [--route bench.echo] [--tick-us 250] [--groups 4]`
+//! [--in-flight 8] [--route bench.echo]`
 //!
 //! It opens the connections to every address, prints `ready` and then obeys the lines on its
 //! standard input until `quit` or the end of the input:
@@ -32,6 +32,7 @@ use run::Target;
 use schedule::Schedule;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 use tokio::task::LocalSet;
 
@@ -42,11 +43,20 @@ struct Options {
     connections: usize,
     in_flight: usize,
     route: String,
-    tick: Duration,
-    groups: usize,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match obey() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Connects and obeys the commands.
+fn obey() -> Result<(), Box<dyn Error>> {
     let options = options()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
@@ -73,13 +83,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             }
             ["rate", rate, seconds] => {
-                let schedule = Schedule {
-                    rate: rate.parse()?,
-                    window: Duration::try_from_secs_f64(seconds.parse()?)?,
-                    tick: options.tick,
-                    groups: options.groups,
-                    lanes: options.connections,
-                };
+                let window = Duration::try_from_secs_f64(seconds.parse()?)?;
+                let (lanes, in_flight) = (options.connections, options.in_flight);
+                let schedule = Schedule::new(rate.parse()?, window, lanes, in_flight);
                 local.block_on(&runtime, target.rate(&route, schedule))?
             }
             ["saturate", seconds] => {
@@ -107,15 +113,13 @@ fn options() -> Result<Options, String> {
         connections: args.value("--connections")?.unwrap_or(64),
         in_flight: args.value("--in-flight")?.unwrap_or(8),
         route: args.value("--route")?.unwrap_or_else(|| String::from(ROUTE_READY)),
-        tick: Duration::from_micros(args.value("--tick-us")?.unwrap_or(250)),
-        groups: args.value("--groups")?.unwrap_or(4),
     };
     args.finish()?;
     if options.addrs.is_empty() {
         return Err(String::from("--addr HOST:PORT is missing"));
     }
-    if options.groups == 0 || options.tick.is_zero() || options.route.len() > 255 {
-        return Err(String::from("--groups and --tick-us must not be 0, a route is at most 255 bytes"));
+    if options.in_flight == 0 || options.route.len() > 255 {
+        return Err(String::from("--in-flight is at least 1, a route at most 255 bytes"));
     }
     Ok(options)
 }

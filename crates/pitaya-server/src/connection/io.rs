@@ -1,6 +1,7 @@
 //! The bytes of a connection: one buffer for what came, one for what goes.
 
 use std::{
+    future::poll_fn,
     io,
     mem::MaybeUninit,
     pin::Pin,
@@ -28,6 +29,9 @@ const READ_AT_ONCE: usize = 16 * 1024;
 
 /// A buffer that has grown beyond this is given back as soon as it is empty.
 const KEEP: usize = 16 * 1024;
+
+/// A client that is told goodbye and sends nothing for so long will not mind that we close.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The socket with its buffers.
 pub(super) struct Wire {
@@ -176,12 +180,32 @@ impl Wire {
         }
     }
 
-    /// Tells the client that nothing more comes, and frees the buffers.
-    pub(super) async fn shut_down(&mut self, patience: Duration) {
+    /// Gives the socket away and frees the buffers: nothing is read or written any more.
+    pub(super) fn close(&mut self) -> Box<dyn Io> {
         self.incoming = BytesMut::new();
         self.outgoing = BytesMut::new();
-        // It may be gone already; then there is nothing to tell.
-        drop(tokio::time::timeout(patience, self.io.shutdown()).await);
-        self.io = Box::new(tokio::io::empty());
+        std::mem::replace(&mut self.io, Box::new(tokio::io::empty()))
     }
+}
+
+/// Tells the client that nothing more comes, and waits until it has closed too, or says nothing any more.
+///
+/// Bytes that nobody has read make the kernel reset a connection that is closed, and a reset throws away what the client
+/// has not received yet: the last pushes, the kick.
+pub(super) async fn say_goodbye(mut io: Box<dyn Io>, patience: Duration) {
+    let goodbye = async {
+        // It may be gone already; then there is nothing to tell.
+        if io.shutdown().await.is_ok() {
+            while let Ok(Ok(true)) = tokio::time::timeout(QUIET, poll_fn(|cx| poll_discard(&mut io, cx))).await {}
+        }
+    };
+    drop(tokio::time::timeout(patience, goodbye).await);
+}
+
+/// Throws away what came. `false` means that the client has closed.
+fn poll_discard(io: &mut Box<dyn Io>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    let mut space = [const { MaybeUninit::<u8>::uninit() }; READ_AT_ONCE];
+    let mut buffer = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(!buffer.filled().is_empty()))
 }

@@ -251,7 +251,7 @@ impl Outbox {
 
     fn is_crowded(&self, state: &State) -> bool {
         let options = &self.engine.options;
-        state.bytes() >= options.outbox_bytes / 2
+        state.bytes() >= options.outbox_bytes.div_ceil(2)
             || state.messages + state.taken.messages >= options.outbox_messages.div_ceil(2)
     }
 

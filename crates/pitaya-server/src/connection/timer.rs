@@ -59,9 +59,6 @@ impl Connection {
         if self.wire.stalled_since().is_some_and(|since| since + write_timeout <= now) {
             return Some(CloseReason::WriteTimeout);
         }
-        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
-            return Some(CloseReason::Shutdown);
-        }
         None
     }
 
@@ -69,7 +66,8 @@ impl Connection {
     pub(super) fn arm_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
         let protocol = self.protocol.deadline().map(Instant::from_std);
         let write = self.wire.stalled_since().map(|since| since + self.engine.options.write_timeout);
-        let earliest = [protocol, write, self.drain_deadline].into_iter().flatten().min();
+        let drain = self.drain_deadline.filter(|deadline| *deadline > now);
+        let earliest = [protocol, write, drain].into_iter().flatten().min();
         // Without any deadline the timer stays where it is: firing for nothing costs a look.
         if let Some(earliest) = earliest {
             self.timer.arm(cx, earliest, now);

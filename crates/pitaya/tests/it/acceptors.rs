@@ -17,7 +17,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use crate::support::{PATIENCE, Raw, Recorder, desk, encode_message, encode_packet, eventually, serve, soon};
+use crate::support::{PATIENCE, Raw, Recorder, connect, desk, encode_message, encode_packet, eventually, serve, soon};
 
 struct Room;
 
@@ -96,7 +96,7 @@ async fn clients_of_two_tcp_and_two_websocket_acceptors_are_served_side_by_side(
 
     let mut clients = Vec::new();
     for (address, scheme) in addresses.into_iter().zip(["tcp", "ws", "tcp", "ws"]) {
-        let client = Client::connect(&format!("{scheme}://{address}")).await.unwrap();
+        let client = connect(&format!("{scheme}://{address}")).await;
         let name = format!("user{}", clients.len());
         let joined: Value = client.request("room.join", &name).await.unwrap();
         assert_eq!(joined["hello"], name);
@@ -138,7 +138,7 @@ async fn the_same_request_has_a_byte_identical_answer_over_tcp_and_websocket() {
 async fn a_websocket_client_may_ask_for_any_path() {
     let server = serve(desk()).await;
     for path in ["", "/", "/ws", "/a/b.c/%20d", "/chat?room=7&x"] {
-        let client = soon("connect", Client::connect(&format!("ws://{}{path}", server.ws))).await.unwrap();
+        let client = connect(&format!("ws://{}{path}", server.ws)).await;
         assert_eq!(client.request_bytes("desk.echo", "hi").await.unwrap(), "hi", "{path:?}");
     }
 }
@@ -356,7 +356,7 @@ async fn plain_http_gets_pages_on_the_port_of_the_websocket() {
     eventually("what was not served is counted", || recorder.value("acceptor.establish_errors") == 2).await;
 
     // And the same port still speaks WebSocket, whatever the pages are.
-    let client = Client::connect(&format!("ws://{address}/health")).await.unwrap();
+    let client = connect(&format!("ws://{address}/health")).await;
     assert_eq!(client.request_bytes("desk.echo", "x").await.unwrap(), "x");
 }
 

@@ -2,10 +2,17 @@
 //!
 //! One binary, so that it is linked once; one module for each topic.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
+
 mod acceptors;
+mod build;
 mod connection;
+mod errors;
+mod groups;
 mod handlers;
+mod hooks;
 mod ordering;
+mod pushes;
 mod sessions;
 mod settings;
 mod support;

@@ -53,7 +53,7 @@ pub(crate) struct Running {
     pub(crate) ws: SocketAddr,
     pub(crate) pipes: Pipes,
     stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<Result<(), ServeError>>,
+    pub(crate) serving: JoinHandle<Result<(), ServeError>>,
 }
 
 /// Runs a server on two free ports, TCP and WebSocket, and on pipes.
@@ -130,7 +130,12 @@ impl Pipes {
     }
 
     pub(crate) async fn raw(&self) -> Raw<DuplexStream> {
-        let (ours, theirs) = tokio::io::duplex(Self::CAPACITY);
+        self.raw_with(Self::CAPACITY).await
+    }
+
+    /// A client whose pipe holds so many bytes in each direction.
+    pub(crate) async fn raw_with(&self, capacity: usize) -> Raw<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(capacity);
         self.arrive(Incoming::ready(None, theirs)).await;
         Raw::over(ours)
     }
@@ -151,7 +156,8 @@ impl Pipes {
     }
 }
 
-async fn connect(address: &str) -> Client {
+/// The client of this workspace, with all the time that a test has.
+pub(crate) async fn connect(address: &str) -> Client {
     Client::builder(address).connect_timeout(PATIENCE).request_timeout(PATIENCE).connect().await.unwrap()
 }
 
@@ -294,13 +300,26 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub(crate) struct Recorder(Arc<Mutex<BTreeMap<String, Arc<Value>>>>);
 
 #[derive(Default)]
-pub(crate) struct Value(AtomicI64);
+pub(crate) struct Value {
+    now: AtomicI64,
+    lowest: AtomicI64,
+}
 
 impl Recorder {
     /// The value of a counter or gauge, or how many values a histogram has. The name is `subsystem.name{label,label}`, the
     /// braces without labels left out.
     pub(crate) fn value(&self, name: &str) -> i64 {
-        self.0.lock().unwrap().get(name).map_or(0, |value| value.0.load(Ordering::SeqCst))
+        self.0.lock().unwrap().get(name).map_or(0, |value| value.now.load(Ordering::SeqCst))
+    }
+
+    /// The lowest value that a gauge has ever had, from 0 on.
+    pub(crate) fn lowest(&self, name: &str) -> i64 {
+        self.0.lock().unwrap().get(name).map_or(0, |value| value.lowest.load(Ordering::SeqCst))
+    }
+
+    /// The names of all instruments that were asked for.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.lock().unwrap().keys().cloned().collect()
     }
 
     fn get(&self, desc: &Desc, labels: &[&str]) -> Arc<Value> {
@@ -313,23 +332,25 @@ impl Recorder {
 
 impl Counter for Value {
     fn add(&self, amount: u64) {
-        self.0.fetch_add(amount as i64, Ordering::SeqCst);
+        self.now.fetch_add(amount as i64, Ordering::SeqCst);
     }
 }
 
 impl Gauge for Value {
     fn add(&self, amount: i64) {
-        self.0.fetch_add(amount, Ordering::SeqCst);
+        let now = self.now.fetch_add(amount, Ordering::SeqCst) + amount;
+        self.lowest.fetch_min(now, Ordering::SeqCst);
     }
 
     fn set(&self, value: i64) {
-        self.0.store(value, Ordering::SeqCst);
+        self.now.store(value, Ordering::SeqCst);
+        self.lowest.fetch_min(value, Ordering::SeqCst);
     }
 }
 
 impl Histogram for Value {
     fn record(&self, _value: f64) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.now.fetch_add(1, Ordering::SeqCst);
     }
 }
 

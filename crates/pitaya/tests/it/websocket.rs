@@ -229,7 +229,7 @@ async fn a_close_frame_is_answered_and_ends_the_connection() {
     assert_eq!(recorder.value("session.closed{protocol}"), 0);
 }
 
-/// What a client must not send as a message, or as a frame: `(name, bytes)` and how they are sent.
+/// One message carries one packet, whole (protocol.md 1.4).
 #[tokio::test]
 async fn a_message_that_is_not_exactly_one_packet_closes() {
     let recorder = Recorder::default();
@@ -280,6 +280,48 @@ async fn a_frame_that_a_client_must_not_send_closes() {
         peer.assert_closed().await;
         eventually(name, || recorder.value("session.closed{protocol}") == count).await;
     }
+}
+
+/// Before the handshake the limit is the small one, and it counts the fragments together.
+#[tokio::test]
+async fn a_message_over_the_limit_of_the_handshake_closes() {
+    let recorder = Recorder::default();
+    let server = serve(desk().reporter(recorder.clone())).await;
+    let mut peer = Peer::connect(&server).await;
+    let header = [&[0x82, 0x80 | 126][..], &(4 * 1024 + 5_u16).to_be_bytes(), &[0; 4]].concat();
+    peer.socket.get_mut().write_all(&header).await.unwrap();
+    peer.assert_closed().await;
+    let mut peer = Peer::connect(&server).await;
+    let handshake = encode_packet(PacketKind::Handshake, format!("{{}}{}", " ".repeat(4 * 1024)).as_bytes());
+    peer.send_frames(data_frame(Data::Binary, &handshake[..4000], false)).await;
+    peer.send_frames(data_frame(Data::Continue, &handshake[4000..], true)).await;
+    peer.assert_closed().await;
+    eventually("both are counted", || recorder.value("session.closed{protocol}") == 2).await;
+}
+
+/// Fragments are parts of a packet: together they have its deadline, whatever comes between them.
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_fragments_do_not_end_is_closed_at_the_deadline_of_a_packet() {
+    let recorder = Recorder::default();
+    let timeout = Duration::from_secs(9);
+    let server = serve(desk().reporter(recorder.clone()).set(&settings::PACKET_TIMEOUT, timeout)).await;
+    let mut peer = Peer::through_memory(&server).await;
+    let start = Instant::now();
+    peer.send_frames(data_frame(Data::Binary, b"\x04", false)).await;
+    loop {
+        match tokio::time::timeout(Duration::from_secs(2), peer.next()).await {
+            Ok(None) => break,
+            Ok(Some(next)) => assert!(matches!(next, Frames::Pong(_)), "{next:?}"),
+            // One fragment more, and a ping.
+            Err(_) => {
+                peer.send_frames(data_frame(Data::Continue, b"\x00", false)).await;
+                peer.send_frames(Frames::Ping("".into())).await;
+            }
+        }
+        assert!(start.elapsed() < 2 * timeout, "it lives on fragments");
+    }
+    assert_eq!(start.elapsed().as_secs(), 9);
+    eventually("it is counted", || recorder.value("session.closed{partial_packet}") == 1).await;
 }
 
 #[tokio::test]

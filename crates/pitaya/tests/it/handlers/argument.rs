@@ -35,10 +35,8 @@ impl Arguments {
         context: Context,
         route: Route,
         State(prices): State<Prices>,
-        component: Arc<Self>,
         Json(item): Json<String>,
     ) -> Result<Json<Value>> {
-        assert!(Arc::ptr_eq(&self, &component));
         assert_eq!(context.session(), Some(&session));
         assert_eq!(app.session(session.id()), Some(session.clone()));
         Ok(Json(json!({
@@ -51,8 +49,8 @@ impl Arguments {
     }
 
     #[request]
-    async fn twice(&self, one: Session, other: Session) -> Json<bool> {
-        Json(one == other)
+    async fn twice(self: Arc<Self>, one: Session, this: Arc<Self>, other: Session) -> Json<bool> {
+        Json(one == other && Arc::ptr_eq(&self, &this))
     }
 
     #[request]

@@ -296,13 +296,14 @@ async fn expect_panic(client: &Client, method: &str, kind: &'static str) {
 async fn a_panic_in_a_handler_or_an_argument_is_an_error_answer_and_the_connection_lives() {
     let recorder = Recorder::default();
     let server = serve(Server::frontend("game").handlers(Mine).reporter(recorder.clone())).await;
-    for client in [server.client().await, server.ws_client().await] {
+    let clients = [server.client().await, server.ws_client().await];
+    for client in &clients {
         for method in ["at_once", "later", "argument", "later_argument", "task", "later_task", "ordered"] {
             for kind in KINDS {
-                expect_panic(&client, method, kind).await;
+                expect_panic(client, method, kind).await;
             }
         }
-        expect_panic(&client, "reply", "").await;
+        expect_panic(client, "reply", "").await;
     }
     assert_eq!(server.app.session_count(), 2);
     for method in ["at_once", "later", "argument", "later_argument", "task", "later_task", "ordered"] {

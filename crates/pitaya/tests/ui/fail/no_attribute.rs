@@ -1,0 +1,7 @@
+use pitaya::prelude::*;
+
+struct Room;
+
+fn main() {
+    drop(Server::frontend("game").handlers(Room));
+}

@@ -1,0 +1,18 @@
+use pitaya::prelude::*;
+
+trait Joins {
+    async fn join(&self);
+}
+
+struct Room;
+
+#[handlers]
+impl Joins for Room {
+    #[request]
+    async fn join(&self) {}
+}
+
+#[handlers]
+struct Hall;
+
+fn main() {}
