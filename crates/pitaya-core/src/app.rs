@@ -8,9 +8,12 @@ use std::{
 };
 
 use crate::{
-    Delivery, EncodedPush, Group, GroupName, GroupStore, IntoPayload, PushBuilder, Reporter, ServerInfo, ServerType,
-    Session, SessionId, SessionPool, Tasks, Uid, config::Config,
+    Delivery, EncodedPush, Group, GroupName, GroupStore, IntoPayload, PushBuilder, Reporter, Result, ServerInfo,
+    ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
 };
+
+/// After how many users of one push others get their turn.
+const USERS_AT_ONCE: usize = 256;
 
 /// The handle of an app: cheap to clone, an argument of any handler, alive as long as somebody holds it.
 ///
@@ -62,7 +65,7 @@ impl App {
         &self.0.reporter
     }
 
-    /// The tasks of the app: work in the background that is stopped with it.
+    /// The tasks of the app: work in the background that is told to stop with it, and waited for.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {
         &self.0.tasks
@@ -98,7 +101,16 @@ impl App {
 
     /// A push to users, wherever they are connected; say to whom with [`PushBuilder::to_users`].
     pub fn push<P: IntoPayload>(&self, route: &str, payload: P) -> PushBuilder {
-        PushBuilder::new(self.clone(), self.0.sessions.format().encode(route, payload))
+        PushBuilder::new(self.clone(), self.encode_push(route, payload))
+    }
+
+    /// Writes a push once, to be [sent](Session::send) to any number of sessions.
+    ///
+    /// # Errors
+    ///
+    /// The payload does not fit the app's serializer or cannot be written, or the route is empty or too long.
+    pub fn encode_push<P: IntoPayload>(&self, route: &str, payload: P) -> Result<EncodedPush> {
+        self.0.sessions.format().encode(route, payload)
     }
 
     /// The state of this type, if the app holds one.
@@ -122,14 +134,18 @@ impl App {
     ) -> Delivery {
         let mut delivery = Delivery::default();
         let local = self.0.server.frontend && *frontend == self.0.server.kind;
-        for uid in uids {
+        for (index, uid) in uids.into_iter().enumerate() {
             let session = if local { self.session_of(&uid) } else { None };
             let sent = match session {
-                Some(session) => session.send(push).await,
-                None => Err(crate::Error::plain("no session")),
+                Some(session) => session.queue(push).wait().await.is_ok(),
+                None => false,
             };
-            if sent.is_err() {
+            if !sent {
                 delivery.failed.push(uid);
+            }
+            // A large group must not keep a thread from everybody else.
+            if index % USERS_AT_ONCE == USERS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
             }
         }
         delivery

@@ -134,6 +134,13 @@ pub trait Handlers: Send + Sync + 'static {
     fn into_component(self: Arc<Self>) -> Component;
 }
 
+/// A component that somebody else holds, too.
+impl<H: Handlers> Handlers for Arc<H> {
+    fn into_component(self: Arc<Self>) -> Component {
+        Self::clone(&self).into_component()
+    }
+}
+
 /// Builds a [`Component`]. Duplicates are found when the app is built, so that all problems are told at once.
 pub struct ComponentBuilder<C> {
     name: String,

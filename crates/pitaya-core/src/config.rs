@@ -90,15 +90,23 @@ impl<T: Value> Setting<T> {
     }
 }
 
-/// What was set, by whom, and with which preset behind it.
+/// A value, and when it was set.
+struct Set {
+    value: Box<dyn Any + Send + Sync>,
+    at: usize,
+}
+
+/// What was set, and which preset is behind it. What is set last wins, as a value or as text.
 #[derive(Default)]
 pub struct Config {
     preset: Option<Preset>,
-    values: BTreeMap<&'static str, Box<dyn Any + Send + Sync>>,
+    values: BTreeMap<&'static str, Set>,
     /// Set as text, with any spelling; [`Table::check`] turns them into values.
-    texts: Vec<(String, String)>,
-    /// Set as values; [`Table::check`] checks them.
+    texts: Vec<(String, String, usize)>,
+    /// Set as values; [`Table::check`] tells what is wrong with them.
     unchecked: Vec<ConfigError>,
+    /// How many times something was set: what was set last wins.
+    count: usize,
 }
 
 impl Config {
@@ -108,12 +116,14 @@ impl Config {
             let error = ConfigError::Invalid { name: setting.name, value: value.show(), allowed: allowed.to_owned() };
             self.unchecked.push(error);
         }
-        self.values.insert(setting.name, Box::new(value));
+        self.count += 1;
+        self.values.insert(setting.name, Set { value: Box::new(value), at: self.count });
     }
 
     /// Sets a value by any spelling of its name and as text; both are checked by [`Table::check`].
     pub fn set_text(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.texts.push((name.into(), value.into()));
+        self.count += 1;
+        self.texts.push((name.into(), value.into(), self.count));
     }
 
     /// Takes the defaults of another Pitaya; what is set explicitly wins.
@@ -124,7 +134,7 @@ impl Config {
     /// The effective value: what was set, else the preset's default, else ours.
     #[must_use]
     pub fn get<T: Value>(&self, setting: &Setting<T>) -> T {
-        let set = self.values.get(setting.name).and_then(|value| value.downcast_ref::<T>());
+        let set = self.values.get(setting.name).and_then(|set| set.value.downcast_ref::<T>());
         set.unwrap_or_else(|| setting.default_for(self.preset)).clone()
     }
 }
@@ -146,6 +156,12 @@ pub enum ConfigError {
         name: String,
         /// The nearest known name.
         nearest: Option<&'static str>,
+    },
+    /// Two parts of the app have a setting of this name.
+    #[error("two settings are named {name}")]
+    Duplicate {
+        /// The name.
+        name: &'static str,
     },
     /// The value is not allowed.
     #[error("{name} = {value}: allowed is {allowed}")]

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, convert::Infallible, error::Error as StdError, fmt, sync::Arc};
 
+use pitaya_protocol::HandshakeError;
+
 /// The result of a handler, a hook or a framework call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -151,6 +153,12 @@ impl From<&'static str> for Error {
 impl From<String> for Error {
     fn from(message: String) -> Self {
         Self::plain(message)
+    }
+}
+
+impl From<HandshakeError> for Error {
+    fn from(error: HandshakeError) -> Self {
+        Self::plain(format!("no valid handshake: {error}"))
     }
 }
 

@@ -78,14 +78,20 @@ impl From<NameError> for Error {
 
 const MAX_NAME_LEN: usize = 128;
 
-fn check(what: &'static str, name: &str) -> Result<(), NameError> {
+/// What separates or matches names in NATS subjects and etcd keys.
+const SEPARATORS: &[char] = &['/', '*', '>'];
+
+/// A server type is a part of routes, too, which are separated by dots.
+const ROUTE_SEPARATORS: &[char] = &['/', '*', '>', '.'];
+
+fn check(what: &'static str, separators: &[char], name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty { what });
     }
     if name.len() > MAX_NAME_LEN {
         return Err(NameError::TooLong { what, limit: MAX_NAME_LEN });
     }
-    let forbidden = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | '*' | '>');
+    let forbidden = |c: char| c.is_control() || c.is_whitespace() || separators.contains(&c);
     if let Some(character) = name.chars().find(|c| forbidden(*c)) {
         return Err(NameError::Character { what, character });
     }
@@ -96,7 +102,7 @@ fn check(what: &'static str, name: &str) -> Result<(), NameError> {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $separators:expr) => {
         $(#[$doc])*
         ///
         /// 1 to 128 bytes, without control characters, white space, `/`, `*`, `>`, and without empty dot-separated
@@ -116,7 +122,7 @@ macro_rules! name {
             type Error = NameError;
 
             fn try_from(name: &str) -> Result<Self, NameError> {
-                check($what, name)?;
+                check($what, $separators, name)?;
                 Ok(Self(name.into()))
             }
         }
@@ -184,22 +190,26 @@ macro_rules! name {
 name!(
     /// A user, as the application names it: what a session is bound to.
     Uid,
-    "uid"
+    "uid",
+    SEPARATORS
 );
 name!(
     /// One server process of a cluster.
     ServerId,
-    "server id"
+    "server id",
+    SEPARATORS
 );
 name!(
-    /// The type of a server: the first part of a route.
+    /// The type of a server: the first part of a route, so it has no dots at all.
     ServerType,
-    "server type"
+    "server type",
+    ROUTE_SEPARATORS
 );
 name!(
     /// A group of users.
     GroupName,
-    "group name"
+    "group name",
+    SEPARATORS
 );
 
 #[cfg(test)]

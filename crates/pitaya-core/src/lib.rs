@@ -41,14 +41,16 @@ pub use group::{Group, GroupError, GroupStore};
 pub use handler::Handler;
 pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
 pub use payload::{IntoPayload, IntoReply, Json};
-pub use pitaya_protocol::Route;
+pub use pitaya_protocol::{
+    HandshakeData, HandshakeError, HandshakeSys, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec, Route,
+};
 pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
 pub use request::{Needs, Parts, Reply, Request};
 pub use serializer::{JsonSerializer, Serializer};
 pub use server_info::ServerInfo;
 pub use session::{CloseReason, PoolOptions, Pushed, Session, SessionLink, SessionPool, SessionStep, StepList};
-pub use tasks::Tasks;
+pub use tasks::{Tasks, panic_text};
 
 use std::pin::Pin;
 

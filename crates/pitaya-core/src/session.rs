@@ -9,13 +9,13 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
 };
 
 use bytes::Bytes;
 use pitaya_protocol::{HandshakeData, HandshakeError};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
 use crate::{BoxFuture, EncodedPush, Error, IntoPayload, Result, SessionId, Uid, code};
 pub use pool::{PoolOptions, SessionPool};
@@ -46,8 +46,8 @@ struct State {
     handshake: Bytes,
     /// Run once, in order, when the session closes.
     on_close: Vec<CloseCallback>,
-    /// Tasks that wait in `closed`.
-    closed_waiters: Vec<Waker>,
+    /// Tells those who wait in `closed`; made by the first of them.
+    closed: Option<Arc<Notify>>,
 }
 
 type CloseCallback = Box<dyn FnOnce(Session) -> BoxFuture<'static, ()> + Send>;
@@ -55,7 +55,7 @@ type CloseCallback = Box<dyn FnOnce(Session) -> BoxFuture<'static, ()> + Send>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Unbound,
-    /// The steps of a bind are running; the uid is visible to them.
+    /// The steps of a bind are running, which get the uid; nobody else sees it before they have agreed.
     Binding(Uid),
     Bound(Uid),
     Closed(Option<Uid>),
@@ -172,6 +172,10 @@ pub trait SessionLink: Send + Sync + 'static {
     fn kick(&self) -> Pushed;
     /// Closes the connection when everything that was queued has been written.
     fn close(&self, reason: CloseReason);
+    /// Whether so much is queued that somebody with more should let the connection write first.
+    fn is_crowded(&self) -> bool {
+        false
+    }
 }
 
 impl Session {
@@ -186,7 +190,7 @@ impl Session {
                 data: SessionData::default(),
                 handshake: Bytes::new(),
                 on_close: Vec::new(),
-                closed_waiters: Vec::new(),
+                closed: None,
             }),
         }))
     }
@@ -207,11 +211,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The session is not bound.
+    /// The session is not bound, or its bind has not been approved by all bind steps yet.
     pub fn uid(&self) -> Result<Uid> {
         match &self.state().phase {
-            Phase::Binding(uid) | Phase::Bound(uid) | Phase::Closed(Some(uid)) => Ok(uid.clone()),
-            Phase::Unbound | Phase::Closed(None) => Err(Error::plain("the session is not bound to a user")),
+            Phase::Bound(uid) | Phase::Closed(Some(uid)) => Ok(uid.clone()),
+            Phase::Unbound | Phase::Binding(_) | Phase::Closed(None) => {
+                Err(Error::plain("the session is not bound to a user"))
+            }
         }
     }
 
@@ -240,7 +246,9 @@ impl Session {
 
     /// Queues a push for this client, behind everything that was queued before.
     ///
-    /// It resolves when the push is queued. A client whose queue is full is disconnected as a slow consumer.
+    /// It resolves when the push is queued. When much is queued already, it lets the connection write first, so that a
+    /// handler with many pushes does not overrun a client that reads. A client that does not read, and whose queue is
+    /// full, is disconnected as a slow consumer.
     ///
     /// # Errors
     ///
@@ -256,7 +264,16 @@ impl Session {
     ///
     /// The session has closed (`PIT-499`).
     pub async fn send(&self, push: &EncodedPush) -> Result<()> {
-        self.0.link.push(push).wait().await
+        self.queue(push).wait().await?;
+        if self.0.link.is_crowded() {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Queues a push and does not care whether there is much already: broadcasts wait for nobody.
+    pub(crate) fn queue(&self, push: &EncodedPush) -> Pushed {
+        self.0.link.push(push)
     }
 
     /// Sends a Kick packet behind everything that was queued before, then closes (protocol.md 2.7). It resolves when the
@@ -299,17 +316,12 @@ impl Session {
     ///
     /// It may be dropped and called again.
     pub async fn closed(&self) {
-        std::future::poll_fn(|cx| {
-            let mut state = self.state();
-            if matches!(state.phase, Phase::Closed(_)) {
-                return Poll::Ready(());
-            }
-            if !state.closed_waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                state.closed_waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        let closed = Arc::clone(self.state().closed.get_or_insert_default());
+        // Made before the look, so that a close in between is not missed.
+        let notified = closed.notified();
+        if !self.is_closed() {
+            notified.await;
+        }
     }
 
     /// What the client said of itself in its handshake (protocol.md 2.2). Parsed at each call.
@@ -360,7 +372,7 @@ impl Session {
     /// Whether there is a value under this key.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
-        self.state().data.get(key, self.0.peer).is_some()
+        self.state().data.has(key)
     }
 
     /// Removes a value, if there is one.

@@ -1,13 +1,14 @@
 //! The one place that spawns tasks.
 
-use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The tasks of one app: each has a name, is counted, sees the stop signal and is waited for.
 ///
-/// Cheap to clone; all clones are the same set.
+/// Cheap to clone; all clones are the same set. A task is told to stop and waited for, not dropped: one that loops has to
+/// look at [`stopping`](Self::stopping), or it delays each stop by the grace period.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -24,8 +25,8 @@ impl Tasks {
     /// Runs a future as a task of its own. A panic in it is logged under `name` and ends only this task.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let task = self.tracker.track_future(async move {
-            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-                tracing::error!(task = name, "task panicked");
+            if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+                tracing::error!(task = name, panic = panic_text(&*panic), "task panicked");
             }
         });
         #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
@@ -56,6 +57,13 @@ impl Tasks {
         self.tracker.close();
         tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
     }
+}
+
+/// The text of a panic, for logs.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
 }
 
 #[cfg(test)]

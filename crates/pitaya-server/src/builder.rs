@@ -12,7 +12,7 @@ use bytes::Bytes;
 use pitaya_core::{
     Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, JsonSerializer, Layer, PoolOptions,
     PushFormat, Reporter, Result as CoreResult, Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep,
-    StepList, Tasks,
+    StepList, Tasks, Uid,
     config::{Config, Preset, Row, Setting, Table, Value},
     reporter::NoReporter,
 };
@@ -86,8 +86,10 @@ impl ServerBuilder {
     }
 
     /// Adds the handlers of a type with the attribute `#[handlers]`.
-    pub fn handlers<H: Handlers>(self, handlers: impl Into<Arc<H>>) -> Self {
-        self.component(handlers.into().into_component())
+    ///
+    /// An `Arc` of such a type will do, too.
+    pub fn handlers(self, handlers: impl Handlers) -> Self {
+        self.component(Arc::new(handlers).into_component())
     }
 
     /// Adds a component that was made with [`Component::builder`].
@@ -111,7 +113,7 @@ impl ServerBuilder {
     /// Runs a callback when a session is bound, before it can be found by its uid. An error refuses the bind.
     pub fn on_bind<F, Fut>(mut self, callback: F) -> Self
     where
-        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        F: Fn(Session, Uid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CoreResult<()>> + Send + 'static,
     {
         self.steps.on_bind(callback);
@@ -121,7 +123,7 @@ impl ServerBuilder {
     /// Runs a callback when a session has been bound. An error undoes the bind.
     pub fn on_after_bind<F, Fut>(mut self, callback: F) -> Self
     where
-        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        F: Fn(Session, Uid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CoreResult<()>> + Send + 'static,
     {
         self.steps.on_after_bind(callback);
@@ -145,8 +147,13 @@ impl ServerBuilder {
     }
 
     /// Gives handlers a value that they take as `State<T>`.
-    pub fn state<T: Send + Sync + 'static>(mut self, state: impl Into<Arc<T>>) -> Self {
-        self.states.insert(TypeId::of::<T>(), state.into());
+    pub fn state<T: Send + Sync + 'static>(self, state: T) -> Self {
+        self.shared_state(Arc::new(state))
+    }
+
+    /// As [`state`](Self::state), for a value that somebody else holds, too.
+    pub fn shared_state<T: Send + Sync + 'static>(mut self, state: Arc<T>) -> Self {
+        self.states.insert(TypeId::of::<T>(), state);
         self
     }
 

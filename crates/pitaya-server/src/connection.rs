@@ -32,6 +32,10 @@ use io::{Wire, WireError};
 use outbox::Phase;
 use timer::Timer;
 
+/// How many packets a connection handles before others get their turn. A quarter of a task's budget, so that handlers which
+/// find what they ask for (a channel with room, say) do not suspend for lack of it.
+const PACKETS_AT_ONCE: u32 = 32;
+
 /// Serves one client from its arrival until its last handler has ended.
 pub(crate) async fn serve(engine: Arc<Engine>, incoming: Incoming) {
     let accepted = Instant::now();
@@ -79,6 +83,9 @@ pub(crate) struct Connection {
     timer: Timer,
     /// When a stopping server no longer waits for the handlers of this connection.
     drain_deadline: Option<Instant>,
+    /// Until when a closing connection may write what is queued, and why it closes. A client that reads a byte now and
+    /// then makes progress for ever.
+    flush_deadline: Option<(Instant, CloseReason)>,
 }
 
 impl Connection {
@@ -94,6 +101,7 @@ impl Connection {
             wire: Wire::new(link),
             timer: Timer::new(accepted + engine.timeouts.handshake),
             drain_deadline: None,
+            flush_deadline: None,
             engine,
         }
     }
@@ -122,16 +130,17 @@ impl Connection {
         let (engine, session) = (Arc::clone(&self.engine), self.session.clone());
         let mut closing = pin!(engine.sessions.close(&session, reason));
         std::future::poll_fn(|cx| {
+            let closing = closing.as_mut().poll(cx);
             // A callback may wait for a handler of the same session.
-            self.poll_unfinished(cx);
-            closing.as_mut().poll(cx)
+            self.poll_rest(cx);
+            closing
         })
         .await;
         let io = self.wire.close();
         if owes_goodbye(reason) {
             let mut goodbye = pin!(io::say_goodbye(io, engine.options.write_timeout));
             std::future::poll_fn(|cx| {
-                self.poll_unfinished(cx);
+                self.poll_rest(cx);
                 goodbye.as_mut().poll(cx)
             })
             .await;
@@ -158,20 +167,26 @@ impl Connection {
             tokio::time::sleep(grace).await;
         });
         std::future::poll_fn(|cx| {
-            self.poll_unfinished(cx);
+            self.poll_rest(cx);
             if self.runner.is_empty() { Poll::Ready(()) } else { grace_over.as_mut().poll(cx) }
         })
         .await;
     }
 
+    /// Goes on with unfinished handlers of a connection that has ended. A panic outside of them (in a reporter, say) costs
+    /// one of them its end, and nobody else.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| self.poll_unfinished(cx))).is_err() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.outbox.wake_up();
+        let mut turn = PACKETS_AT_ONCE;
         loop {
             let now = Instant::now();
-            if let Some(reason) = self.keep_time(now) {
-                return Poll::Ready(reason);
-            }
-            let all_handled = self.handle_messages(cx, now);
+            let all_handled = self.handle_messages(cx, &mut turn, now);
 
             let look = self.outbox.look();
             match look.phase {
@@ -185,7 +200,11 @@ impl Connection {
                         continue;
                     }
                 }
-                Phase::Open | Phase::Flushing(_) => {}
+                Phase::Flushing(reason) => {
+                    let patience = self.engine.options.write_timeout;
+                    self.flush_deadline.get_or_insert_with(|| (now + patience, reason));
+                }
+                Phase::Open => {}
             }
             let written = self.wire.poll_write(cx, &self.outbox, now);
             let writing = written.is_pending();
@@ -193,15 +212,18 @@ impl Connection {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(CloseReason::ClientClosed),
                 (Poll::Ready(Ok(())), Phase::Flushing(reason)) => return Poll::Ready(reason),
                 // There is room again for the messages that waited for it, and nobody else would tell.
-                (Poll::Ready(Ok(())), _) if look.is_crowded => continue,
+                (Poll::Ready(Ok(())), _) if look.is_crowded && !self.outbox.look().is_crowded => continue,
                 _ => {}
             }
-            if self.reads(look.is_crowded, look.phase, now) {
+            if self.reads(look.is_crowded, look.phase, now) && turn > 0 {
                 match self.wire.poll_read(cx) {
                     Poll::Ready(Ok(true)) => continue,
                     Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(CloseReason::ClientClosed),
                     Poll::Pending => {}
                 }
+            }
+            if let Some(reason) = self.keep_time(now) {
+                return Poll::Ready(reason);
             }
             self.arm_timer(cx, now);
             if self.outbox.fall_asleep(look.phase, writing, cx.waker()) {
@@ -212,9 +234,11 @@ impl Connection {
 
     /// Handles the messages that are here, and goes on with unfinished handlers, until neither moves. Returns whether no
     /// message is left.
-    fn handle_messages(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn handle_messages(&mut self, cx: &mut Context<'_>, turn: &mut u32, now: Instant) -> bool {
+        // Older messages first: they were here before, and new ones may use up the task's budget.
+        self.poll_unfinished(cx);
         loop {
-            let rest = self.handle_packets(cx, now);
+            let rest = self.handle_packets(cx, turn, now);
             let finished = self.poll_unfinished(cx);
             // A handler that ended may have made room for messages that wait in the buffer.
             if rest != Rest::NoRoom || !finished {
@@ -224,10 +248,16 @@ impl Connection {
     }
 
     /// Handles packets as long as it may. What has been read is handled also when the server stops.
-    fn handle_packets(&mut self, cx: &mut Context<'_>, now: Instant) -> Rest {
+    fn handle_packets(&mut self, cx: &mut Context<'_>, turn: &mut u32, now: Instant) -> Rest {
         loop {
             if !self.runner.has_room() {
                 return Rest::NoRoom;
+            }
+            if *turn == 0 || !coop::has_budget_remaining() {
+                // The others get their turn; this one comes again.
+                *turn = 0;
+                cx.waker().wake_by_ref();
+                return Rest::Later;
             }
             let look = self.outbox.look();
             if !matches!(look.phase, Phase::Open | Phase::Draining) || look.is_crowded {
@@ -250,12 +280,7 @@ impl Connection {
                     return Rest::Later;
                 }
             };
-            // One unit of the task's budget per packet, so that a busy client does not starve the others.
-            let Poll::Ready(budget) = coop::poll_proceed(cx) else {
-                self.wire.put_back(packet);
-                return Rest::Later;
-            };
-            budget.made_progress();
+            *turn -= 1;
             self.handle_packet(cx, packet, now);
         }
     }
@@ -304,15 +329,17 @@ impl Connection {
         finished
     }
 
-    /// Whether to read. While we are not willing to, the client's silence does not count against it.
+    /// Whether to read. While no more messages are handled, the client's silence does not count against it; a little is
+    /// read all the same, to notice that it has gone.
     fn reads(&mut self, is_crowded: bool, phase: Phase, now: Instant) -> bool {
-        let willing = phase == Phase::Open && !is_crowded && self.runner.has_room();
-        if willing {
+        let open = phase == Phase::Open && !is_crowded;
+        let handles = open && self.runner.has_room();
+        if handles {
             self.protocol.resume(now.into_std());
         } else {
             self.protocol.pause(now.into_std());
         }
-        willing
+        handles || (open && self.wire.has_space())
     }
 }
 

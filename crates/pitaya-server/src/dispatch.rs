@@ -3,11 +3,16 @@
 use std::{any::Any, error::Error as _, sync::Arc, task::Context as TaskContext, time::Duration};
 
 use bytes::{Buf as _, Bytes};
-use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code};
+use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code, panic_text};
 use pitaya_protocol::{Head, HeadBuf, MessageError, MessageKind, RouteParts, inflate};
 use tokio::time::Instant;
 
-use crate::{connection::Connection, metrics::Refused, registry::Registered, runner::Outcome};
+use crate::{
+    connection::Connection,
+    metrics::Refused,
+    registry::Registered,
+    runner::{Observe, Outcome},
+};
 
 /// A handler that keeps its thread longer than this is counted.
 const SLOW_POLL: Duration = Duration::from_millis(10);
@@ -19,6 +24,20 @@ pub(crate) struct Tag {
     registered: Arc<Registered>,
     /// When the message was read, if anybody looks at the times.
     started: Option<Instant>,
+}
+
+impl Observe for Tag {
+    fn observe<R>(&self, poll: impl FnOnce() -> R) -> R {
+        if self.started.is_none() {
+            return poll();
+        }
+        let from = Instant::now();
+        let polled = poll();
+        if from.elapsed() > SLOW_POLL {
+            self.registered.metrics.slow_polls.add(1);
+        }
+        polled
+    }
 }
 
 /// What stops a message before any handler sees it.
@@ -113,13 +132,7 @@ impl Connection {
         let ordered = registered.ordered;
         // A notify to a request handler is handled, and its result thrown away.
         let tag = Tag { id, registered, started };
-        let polled = started.map(|_| (Instant::now(), Arc::clone(&tag.registered)));
         let ready = self.runner.start(cx, tag, ordered, |tag| tag.registered.chain.call(request));
-        if let Some((from, registered)) = polled
-            && from.elapsed() > SLOW_POLL
-        {
-            registered.metrics.slow_polls.add(1);
-        }
         if let Some((tag, outcome)) = ready {
             self.finish(&tag, outcome);
         }
@@ -140,7 +153,7 @@ impl Connection {
     }
 
     fn answer(&mut self, id: u64, reply: Result<Bytes, Error>) {
-        if id == 0 {
+        if id == 0 || self.outbox.is_closed() {
             return;
         }
         let mut buffer = HeadBuf::new();
@@ -167,10 +180,8 @@ impl Connection {
     #[cold]
     fn panicked(&self, tag: &Tag, panic: &(dyn Any + Send)) -> Error {
         tag.registered.metrics.panics.add(1);
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
         let (route, request) = (tag.registered.route.as_str(), self.request_id(tag));
-        tracing::error!(route, request, panic = text, "handler panicked");
+        tracing::error!(route, request, panic = panic_text(panic), "handler panicked");
         Error::new(code::INTERNAL, format!("internal error, request {request}"))
     }
 

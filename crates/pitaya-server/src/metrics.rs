@@ -1,6 +1,9 @@
 //! The counts of the engine, as handles that were asked for once.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use pitaya_core::{
     CloseReason, HandlerKind,
@@ -30,6 +33,9 @@ const RESPONSE_TIME: Desc = Desc::new(
     "Time from reading a message to its answer, in nanoseconds.",
     &["route", "status", "type", "code"],
 );
+
+/// How many error codes of one route have a label of their own; the others count as `other`.
+const MAX_CODES: usize = 64;
 
 /// Why a message never reached a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +108,8 @@ pub(crate) struct RouteMetrics {
     route: String,
     kind: &'static str,
     ok: Arc<dyn Histogram>,
+    /// By error code, made when one first occurs; codes are the application's own.
+    failed: Mutex<HashMap<String, Arc<dyn Histogram>>>,
     pub(crate) panics: Arc<dyn Counter>,
     pub(crate) slow_polls: Arc<dyn Counter>,
 }
@@ -116,6 +124,7 @@ impl RouteMetrics {
             reporter: Arc::clone(reporter),
             route: route.to_owned(),
             kind,
+            failed: Mutex::default(),
             ok: reporter.histogram(&RESPONSE_TIME, &[route, "ok", kind, ""]),
             panics: reporter.counter(&PANICS, &[route]),
             slow_polls: reporter.counter(&SLOW_POLLS, &[route]),
@@ -126,10 +135,22 @@ impl RouteMetrics {
     pub(crate) fn response(&self, nanoseconds: f64, error_code: Option<&str>) {
         match error_code {
             None => self.ok.record(nanoseconds),
-            // Codes are the application's own, known only when they occur.
-            Some(code) => {
-                self.reporter.histogram(&RESPONSE_TIME, &[&self.route, "failed", self.kind, code]).record(nanoseconds)
-            }
+            Some(code) => self.failed(code).record(nanoseconds),
         }
+    }
+
+    #[cold]
+    fn failed(&self, code: &str) -> Arc<dyn Histogram> {
+        // Nothing panics while the map is locked but a reporter; the map stays whole.
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = failed.get(code) {
+            return Arc::clone(known);
+        }
+        // A code that is made of a client's text must not become a label each time.
+        let code = if failed.len() < MAX_CODES { code } else { "other" };
+        let made = failed
+            .entry(code.to_owned())
+            .or_insert_with(|| self.reporter.histogram(&RESPONSE_TIME, &[&self.route, "failed", self.kind, code]));
+        Arc::clone(made)
     }
 }

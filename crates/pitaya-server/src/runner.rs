@@ -20,6 +20,12 @@ use pitaya_core::{BoxFuture, Reply};
 /// What a chain came to: its reply, or the payload of its panic.
 pub(crate) type Outcome = Result<Reply, Box<dyn Any + Send>>;
 
+/// Sees each poll of a chain, to count those that keep a thread for too long.
+pub(crate) trait Observe {
+    /// Polls, and looks at the clock if anybody wants to know.
+    fn observe<R>(&self, poll: impl FnOnce() -> R) -> R;
+}
+
 /// The unfinished chains of one session. `T` says whose reply it is.
 pub(crate) struct SessionRunner<T> {
     unfinished: Option<Box<FuturesUnordered<Unfinished<T>>>>,
@@ -34,7 +40,7 @@ struct Unfinished<T> {
     ordered: bool,
 }
 
-impl<T: Unpin> SessionRunner<T> {
+impl<T: Observe + Unpin> SessionRunner<T> {
     pub(crate) fn new(limit: usize) -> Self {
         Self { unfinished: None, limit, held: false }
     }
@@ -64,11 +70,13 @@ impl<T: Unpin> SessionRunner<T> {
         call: impl FnOnce(&T) -> BoxFuture<'static, Reply>,
     ) -> Option<(T, Outcome)> {
         let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let mut chain = call(&tag);
-            match chain.as_mut().poll(cx) {
-                Poll::Ready(reply) => Ok(reply),
-                Poll::Pending => Err(chain),
-            }
+            tag.observe(|| {
+                let mut chain = call(&tag);
+                match chain.as_mut().poll(cx) {
+                    Poll::Ready(reply) => Ok(reply),
+                    Poll::Pending => Err(chain),
+                }
+            })
         }));
         match first {
             Ok(Ok(reply)) => Some((tag, Ok(reply))),
@@ -99,12 +107,14 @@ impl<T: Unpin> SessionRunner<T> {
     }
 }
 
-impl<T: Unpin> Future for Unfinished<T> {
+impl<T: Observe + Unpin> Future for Unfinished<T> {
     type Output = (T, bool, Outcome);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let chain = &mut self.chain;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| chain.as_mut().poll(cx)));
+        let Self { chain, tag, .. } = &mut *self;
+        // Polled after it was ready, which `FuturesUnordered` never does.
+        let Some(watched) = tag else { return Poll::Pending };
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| watched.observe(|| chain.as_mut().poll(cx))));
         let outcome = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(reply)) => Ok(reply),
@@ -112,7 +122,6 @@ impl<T: Unpin> Future for Unfinished<T> {
         };
         match self.tag.take() {
             Some(tag) => Poll::Ready((tag, self.ordered, outcome)),
-            // Polled after it was ready, which `FuturesUnordered` never does.
             None => Poll::Pending,
         }
     }

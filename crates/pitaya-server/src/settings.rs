@@ -38,7 +38,7 @@ pub static PACKET_MAX_SIZE: Setting<Size> =
 /// Longest that the rest of a packet may take.
 pub static PACKET_TIMEOUT: Setting<Duration> = Setting::new(
     "pitaya.packet.timeout",
-    Duration::from_secs(30),
+    Duration::from_secs(15),
     "The longest from the first byte of a packet to its last.",
 )
 .checked(not_zero);
@@ -112,7 +112,8 @@ pub static SHUTDOWN_GRACE: Setting<Duration> = Setting::new(
     "pitaya.shutdown.graceperiod",
     Duration::from_secs(10),
     "How long a stopping server waits for unfinished handlers and for clients to take what is queued for them.",
-);
+)
+.checked(not_endless);
 
 /// All rows of the engine.
 #[must_use]
@@ -136,12 +137,20 @@ pub fn rows() -> Vec<&'static dyn Row> {
 }
 
 fn whole_seconds(value: &Duration) -> Result<(), &'static str> {
-    let whole = value.subsec_nanos() == 0 && !value.is_zero() && value.as_secs() <= i32::MAX as u64;
+    let whole = value.subsec_nanos() == 0 && !value.is_zero() && *value <= LONGEST;
     whole.then_some(()).ok_or("whole seconds, at least 1s (clients read an integer)")
 }
 
+/// Longer waits are none, and would overflow the clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 fn not_zero(value: &Duration) -> Result<(), &'static str> {
-    if value.is_zero() { Err("more than zero") } else { Ok(()) }
+    let fits = !value.is_zero() && *value <= LONGEST;
+    fits.then_some(()).ok_or("more than zero, at most ten years")
+}
+
+fn not_endless(value: &Duration) -> Result<(), &'static str> {
+    if *value <= LONGEST { Ok(()) } else { Err("at most ten years") }
 }
 
 fn not_none(value: &usize) -> Result<(), &'static str> {

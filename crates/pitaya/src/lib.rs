@@ -3,7 +3,8 @@
 pub use pitaya_core::{
     Acceptor, App, BoxFuture, CloseReason, Component, ComponentBuilder, Context, Delivery, EncodedPush, Endpoint,
     Error, FromFn, FromRequest, Group, GroupError, GroupName, GroupStore, Handler, HandlerKind, HandlerOptions,
-    Handlers, IntoPayload, IntoReply, Json, JsonSerializer, Layer, NameError, Needs, Next, Parts, PushBuilder,
+    Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Json, JsonSerializer, Layer,
+    NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts, PomeloCodec, PushBuilder,
     RegisteredHandler, Reply, Reporter, Request, Result, Route, Serializer, ServerId, ServerInfo, ServerType, Session,
     SessionId, SessionStep, Tasks, Uid, acceptor, code, config, extract, from_fn, reporter,
 };

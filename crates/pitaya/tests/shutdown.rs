@@ -86,6 +86,13 @@ impl Hall {
         Ok(body)
     }
 
+    /// Answers at once with more than a socket takes for long.
+    #[request]
+    async fn much(&self, shared: State<Shared>) -> Bytes {
+        shared.entered.fetch_add(1, Ordering::SeqCst);
+        vec![b'x'; 8 * 1024].into()
+    }
+
     #[request]
     async fn forever(&self, shared: State<Shared>) -> Bytes {
         let _gone = Dropped(&self.gone);
@@ -115,7 +122,7 @@ async fn scene_with(describe: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Sc
     let told = Arc::clone(&reasons);
     let builder = Server::frontend("game")
         .handlers(Hall { gone: Arc::clone(&gone) })
-        .state::<Shared>(Arc::clone(&shared))
+        .shared_state(Arc::clone(&shared))
         .reporter(recorder.clone())
         .on_close(move |_, reason| {
             told.lock().unwrap().push(reason);
@@ -225,6 +232,25 @@ async fn requests_that_were_read_and_wait_for_room_are_answered_too() {
     drop(raw);
     scene.server.stop().await.unwrap();
     assert_eq!(scene.shared.entered(), 30);
+}
+
+/// Or because the client has not read the answers before them.
+#[tokio::test(start_paused = true)]
+async fn requests_that_were_read_and_wait_for_the_client_are_answered_too() {
+    let mut scene =
+        scene_with(|builder| builder.set(&settings::OUTBOX_MESSAGES, 20).set(&settings::COMPRESSION, false)).await;
+    let mut raw = scene.server.pipes.established().await;
+    let bytes: Vec<u8> = (1..=60).flat_map(|id| encode_message(&Message::request(id, "hall.much", ""))).collect();
+    raw.send(&bytes).await;
+    sleep(secs(1)).await;
+    let entered = scene.shared.entered();
+    assert!(entered < 60, "the queue is full long before");
+    scene.server.begin_stop();
+    sleep(secs(1)).await;
+    assert_eq!(scene.shared.entered(), entered);
+    assert_eq!(until_kicked(&mut raw).await, (Vec::from_iter(1..=60), vec![]));
+    drop(raw);
+    scene.server.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,8 +1,8 @@
 //! The table of all settings.
 
-use std::{any::Any, fmt};
+use std::{any::Any, collections::HashSet, fmt};
 
-use super::{Config, ConfigError, Preset, Setting, Value};
+use super::{Config, ConfigError, Preset, Set, Setting, Value};
 
 /// A setting whatever the type of its value.
 pub trait Row: Sync {
@@ -90,18 +90,29 @@ impl Table {
 
     /// Turns what was set as text into values and returns everything that is wrong, in the order in which it was set.
     pub fn check(&self, config: &mut Config) -> Vec<ConfigError> {
-        let mut problems = std::mem::take(&mut config.unchecked);
-        for (name, text) in std::mem::take(&mut config.texts) {
+        let mut problems = self.duplicates();
+        problems.append(&mut config.unchecked);
+        for (name, text, at) in std::mem::take(&mut config.texts) {
             let Some(row) = self.find(&name) else {
                 problems.push(ConfigError::Unknown { nearest: self.nearest(&name), name });
                 continue;
             };
             match row.parse(&text) {
-                Ok(value) => drop(config.values.insert(row.name(), value)),
+                Ok(value) => {
+                    if config.values.get(row.name()).is_none_or(|set| set.at < at) {
+                        config.values.insert(row.name(), Set { value, at });
+                    }
+                }
                 Err(problem) => problems.push(problem),
             }
         }
         problems
+    }
+
+    fn duplicates(&self) -> Vec<ConfigError> {
+        let mut names = HashSet::new();
+        let twice = self.rows.iter().filter(|row| !names.insert(row.name()));
+        twice.map(|row| ConfigError::Duplicate { name: row.name() }).collect()
     }
 
     /// The known name that differs least, if it is near enough to be meant.
@@ -152,6 +163,24 @@ mod tests {
         config.set(&HEARTBEAT, Duration::from_secs(7));
         assert_eq!(table().check(&mut config), []);
         assert_eq!(config.get(&HEARTBEAT), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn what_is_set_last_wins_as_value_or_as_text() {
+        let mut config = Config::default();
+        config.set_text("pitaya.heartbeat.interval", "3s");
+        config.set(&HEARTBEAT, Duration::from_secs(4));
+        assert_eq!(table().check(&mut config), []);
+        assert_eq!(config.get(&HEARTBEAT), Duration::from_secs(4));
+        config.set_text("pitaya.heartbeat.every", "5s");
+        assert_eq!(table().check(&mut config), []);
+        assert_eq!(config.get(&HEARTBEAT), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn two_settings_of_one_name_are_a_problem() {
+        let table = Table::new([&HEARTBEAT as _, &HEARTBEAT as _]);
+        assert_eq!(table.check(&mut Config::default()), [ConfigError::Duplicate { name: "pitaya.heartbeat.interval" }]);
     }
 
     #[test]

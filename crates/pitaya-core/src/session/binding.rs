@@ -1,11 +1,11 @@
 //! Bind and close as sequences of steps that can fail and are undone.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
 
 use super::{CloseReason, Phase, Session, closed};
-use crate::{Error, Result, Uid, code};
+use crate::{Error, Result, Uid, code, tasks::panic_text};
 
 /// Runs the sequence of protocol.md 9.3.
 pub(super) async fn bind(session: &Session, uid: Uid) -> Result<()> {
@@ -44,12 +44,12 @@ impl Bind {
     async fn run(&mut self) -> Result<()> {
         let pool = self.session.0.pool.clone();
         for step in pool.steps() {
-            guard(pool.step_timeout(), "bind", step.bind(&self.session, &self.uid)).await??;
+            guard(pool.step_timeout(), "bind", || step.bind(&self.session, &self.uid)).await??;
             self.steps_done += 1;
         }
         self.store()?;
         for step in pool.steps() {
-            guard(pool.step_timeout(), "after-bind", step.after_bind(&self.session, &self.uid)).await??;
+            guard(pool.step_timeout(), "after-bind", || step.after_bind(&self.session, &self.uid)).await??;
         }
         Ok(())
     }
@@ -90,15 +90,14 @@ impl Bind {
         }
         while let Some(last) = self.steps_done.checked_sub(1) {
             let step = &pool.steps()[last];
-            log_failure("unbind", guard(pool.step_timeout(), "unbind", step.unbind(&self.session, &self.uid)).await);
+            log_failure("unbind", guard(pool.step_timeout(), "unbind", || step.unbind(&self.session, &self.uid)).await);
             self.steps_done = last;
         }
         let mut state = self.session.state();
         match state.phase {
             Phase::Binding(_) | Phase::Bound(_) => state.phase = Phase::Unbound,
-            // The session closed while it was being bound: it never was.
-            Phase::Closed(_) => state.phase = Phase::Closed(None),
-            Phase::Unbound => {}
+            // One that closed before it was bound has no uid; one that closed after keeps it for its callbacks.
+            Phase::Closed(_) | Phase::Unbound => {}
         }
     }
 }
@@ -124,7 +123,7 @@ impl Drop for Bind {
 /// all sessions, each in order (protocol.md 9.5). A callback that panics or takes too long does not stop the others.
 pub(super) async fn close(session: &Session, reason: CloseReason) {
     let pool = session.0.pool.clone();
-    let (bound, callbacks, waiters) = {
+    let (bound, callbacks, closed) = {
         let mut state = session.state();
         // A bind under way sees the closed phase when it wants to store the uid, and undoes itself.
         let bound = match &state.phase {
@@ -137,41 +136,35 @@ pub(super) async fn close(session: &Session, reason: CloseReason) {
         if let Some(uid) = &bound {
             pool.remove_uid(uid, session);
         }
-        (bound, std::mem::take(&mut state.on_close), std::mem::take(&mut state.closed_waiters))
+        (bound, std::mem::take(&mut state.on_close), state.closed.take())
     };
-    for waiter in waiters {
-        waiter.wake();
+    if let Some(closed) = closed {
+        closed.notify_waiters();
     }
     if let Some(uid) = &bound {
         for step in pool.steps().iter().rev() {
-            log_failure("unbind", guard(pool.step_timeout(), "unbind", step.unbind(session, uid)).await);
+            log_failure("unbind", guard(pool.step_timeout(), "unbind", || step.unbind(session, uid)).await);
         }
     }
     for callback in callbacks {
-        let future = std::panic::catch_unwind(AssertUnwindSafe(|| callback(session.clone())));
-        match future {
-            Ok(future) => log_failure("close", guard(pool.step_timeout(), "close callback", future).await),
-            Err(panic) => log_failure("close", Err::<(), _>(panicked("close callback", &panic))),
-        }
+        log_failure("close", guard(pool.step_timeout(), "close callback", || callback(session.clone())).await);
     }
     for step in pool.steps() {
-        log_failure("close", guard(pool.step_timeout(), "close callback", step.close(session, reason)).await);
+        log_failure("close", guard(pool.step_timeout(), "close callback", || step.close(session, reason)).await);
     }
 }
 
-/// Waits for a step with a bound, and turns its panic into an error.
-async fn guard<T>(patience: Duration, what: &'static str, step: impl Future<Output = T>) -> Result<T> {
-    match tokio::time::timeout(patience, AssertUnwindSafe(step).catch_unwind()).await {
+/// Waits for a step with a bound, and turns its panic into an error, also one that comes before its first await.
+async fn guard<T, F>(patience: Duration, what: &'static str, step: impl FnOnce() -> F) -> Result<T>
+where
+    F: Future<Output = T>,
+{
+    let step = AssertUnwindSafe(async { step().await });
+    match tokio::time::timeout(patience, step.catch_unwind()).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(panic)) => Err(panicked(what, &panic)),
+        Ok(Err(panic)) => Err(Error::new(code::INTERNAL, format!("a {what} step panicked: {}", panic_text(&*panic)))),
         Err(_) => Err(Error::new(code::TIMEOUT, format!("a {what} step took longer than {patience:?}"))),
     }
-}
-
-fn panicked(what: &'static str, panic: &Box<dyn Any + Send>) -> Error {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    Error::new(code::INTERNAL, format!("a {what} step panicked: {text}"))
 }
 
 fn log_failure<T>(what: &'static str, result: Result<T>) {
@@ -179,6 +172,3 @@ fn log_failure<T>(what: &'static str, result: Result<T>) {
         tracing::error!(%error, "session {what} step failed");
     }
 }
-
-/// Kept here so that the type of the steps is named once.
-pub(super) type Steps = [Arc<dyn super::SessionStep>];

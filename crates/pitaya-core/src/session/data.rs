@@ -20,6 +20,10 @@ impl SessionData {
         }
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.as_ref().map_or(key == IP_VERSION, |map| map.contains_key(key))
+    }
+
     pub(super) fn map(&mut self, peer: Option<SocketAddr>) -> &mut Map<String, Value> {
         self.0.get_or_insert_with(|| {
             let mut map = Map::new();

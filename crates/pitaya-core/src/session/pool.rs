@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CloseReason, Session, SessionLink, StepList, binding};
+use super::{CloseReason, Session, SessionLink, SessionStep, StepList, binding};
 use crate::{PushFormat, SessionId, Tasks, Uid};
 
 /// All sessions of one app. Look-ups return clones, so no lock is ever held while somebody waits.
@@ -106,7 +106,7 @@ impl SessionPool {
         &self.0.options.format
     }
 
-    pub(super) fn steps(&self) -> &binding::Steps {
+    pub(super) fn steps(&self) -> &[Arc<dyn SessionStep>] {
         self.0.options.steps.as_slice()
     }
 

@@ -8,6 +8,10 @@ use crate::{BoxFuture, CloseReason, Result, Session, Uid};
 /// allows one session per user, an adapter that subscribes for a user's pushes.
 ///
 /// All methods have defaults that do nothing. Each call has a time-out, and a panic in one is an error of that step only.
+///
+/// A session that was replaced by a newer one of the same user closes after the newer one has been bound: what a step
+/// keeps by uid may be the newer session's by then. Compare with [`App::session_of`](crate::App::session_of), or keep it by
+/// session. A step whose `bind` failed or timed out gets no `unbind`.
 pub trait SessionStep: Send + Sync + 'static {
     /// Before the session can be found by its uid. An error refuses the bind.
     fn bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
@@ -51,10 +55,10 @@ impl StepList {
         self.0.push(Arc::new(step));
     }
 
-    /// Adds a callback for each bind.
+    /// Adds a callback for each bind, which may refuse it.
     pub fn on_bind<F, Fut>(&mut self, callback: F)
     where
-        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        F: Fn(Session, Uid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         self.push(OnBind(callback));
@@ -63,7 +67,7 @@ impl StepList {
     /// Adds a callback for each bind that has been stored.
     pub fn on_after_bind<F, Fut>(&mut self, callback: F)
     where
-        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        F: Fn(Session, Uid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         self.push(OnAfterBind(callback));
@@ -93,11 +97,11 @@ struct OnBind<F>(F);
 
 impl<F, Fut> SessionStep for OnBind<F>
 where
-    F: Fn(Session) -> Fut + Send + Sync + 'static,
+    F: Fn(Session, Uid) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<()>> + Send + 'static,
 {
-    fn bind<'a>(&'a self, session: &'a Session, _uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
-        Box::pin((self.0)(session.clone()))
+    fn bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        Box::pin((self.0)(session.clone(), uid.clone()))
     }
 }
 
@@ -105,11 +109,11 @@ struct OnAfterBind<F>(F);
 
 impl<F, Fut> SessionStep for OnAfterBind<F>
 where
-    F: Fn(Session) -> Fut + Send + Sync + 'static,
+    F: Fn(Session, Uid) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<()>> + Send + 'static,
 {
-    fn after_bind<'a>(&'a self, session: &'a Session, _uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
-        Box::pin((self.0)(session.clone()))
+    fn after_bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        Box::pin((self.0)(session.clone(), uid.clone()))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::engine::Engine;
 /// How much is read at once. The space lies on the stack of the thread that polls, so an idle connection holds none.
 const READ_AT_ONCE: usize = 16 * 1024;
 
-/// A buffer that has grown beyond this is given back as soon as it is empty.
+/// A batch larger than this gives its buffer back as soon as it has been written.
 const KEEP: usize = 16 * 1024;
 
 /// A client that is told goodbye and sends nothing for so long will not mind that we close.
@@ -40,8 +40,6 @@ pub(super) struct Wire {
     ws: Option<WsDecoder>,
     /// Bytes that have been read and hold no whole packet yet, or packets that wait for room.
     incoming: BytesMut,
-    /// A packet that was taken out of `incoming` and could not be handled yet.
-    put_back: Option<Packet>,
     /// The batch that is being written, and how much of it has been.
     outgoing: BytesMut,
     written: usize,
@@ -68,7 +66,6 @@ impl Wire {
             io: link.io,
             ws: (link.framing == Framing::WebSocket).then(WsDecoder::default),
             incoming: link.early,
-            put_back: None,
             outgoing: BytesMut::new(),
             written: 0,
             stalled_since: None,
@@ -83,9 +80,6 @@ impl Wire {
         protocol: &Protocol,
         outbox: &Outbox,
     ) -> Result<Option<Packet>, WireError> {
-        if let Some(packet) = self.put_back.take() {
-            return Ok(Some(packet));
-        }
         let max_body = protocol.max_body(&engine.limits);
         let Some(ws) = &mut self.ws else {
             if self.incoming.is_empty() {
@@ -110,14 +104,14 @@ impl Wire {
         }
     }
 
-    /// Takes back a packet that could not be handled yet.
-    pub(super) fn put_back(&mut self, packet: Packet) {
-        self.put_back = Some(packet);
-    }
-
     /// Whether a packet has begun and not ended.
     pub(super) fn has_partial_packet(&self) -> bool {
         !self.incoming.is_empty() || self.ws.as_ref().is_some_and(WsDecoder::is_partial)
+    }
+
+    /// Whether something may be read that cannot be handled yet.
+    pub(super) fn has_space(&self) -> bool {
+        self.incoming.len() < READ_AT_ONCE
     }
 
     /// Reads what is there. `false` means that the client has closed.

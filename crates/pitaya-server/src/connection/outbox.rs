@@ -33,10 +33,10 @@ pub(crate) struct Outbox {
 struct State {
     /// Encoded packets that the task has not taken yet.
     queued: BytesMut,
-    /// How many packets are in `queued` and `early`.
+    /// How many packets are in `queued`.
     messages: usize,
-    /// Messages from before the client acknowledged the handshake; `None` once it has, or while there are none.
-    early: Option<Box<BytesMut>>,
+    /// What was pushed before the client acknowledged the handshake; `None` once it has, or while there is nothing.
+    early: Option<Box<Early>>,
     /// The client has acknowledged the handshake and can take messages.
     established: bool,
     /// What the task has taken and not yet written.
@@ -55,6 +55,13 @@ enum Task {
     Asleep,
     /// It waits for the socket: more to write makes no difference, another phase does.
     Writing,
+}
+
+/// Messages that wait for the handshake's Ack. A client that is kicked before does not get them.
+#[derive(Debug, Default)]
+struct Early {
+    bytes: BytesMut,
+    messages: usize,
 }
 
 /// A batch that the task is writing.
@@ -110,6 +117,7 @@ impl Outbox {
         let mut state = self.state();
         if state.queued.is_empty() && state.taken.bytes == 0 && matches!(state.phase, Phase::Open | Phase::Draining) {
             self.encode(&mut state, PacketKind::Heartbeat, &[]);
+            self.settle(&state);
         }
     }
 
@@ -121,6 +129,7 @@ impl Outbox {
             ws::put_header(opcode, payload.len(), &mut state.queued);
             state.queued.extend_from_slice(payload);
             state.messages += 1;
+            self.settle(&state);
         }
     }
 
@@ -167,20 +176,27 @@ impl Outbox {
     /// Both bounds count what is queued and what is being written. The message that finds them reached is one too many.
     fn is_full(&self, state: &State) -> bool {
         let options = &self.engine.options;
-        state.messages + state.taken.messages >= options.outbox_messages || state.bytes() >= options.outbox_bytes
+        let early = state.early.as_ref().map_or((0, 0), |early| (early.messages, early.bytes.len()));
+        state.messages + state.taken.messages + early.0 >= options.outbox_messages
+            || state.queued.len() + state.taken.bytes + early.1 >= options.outbox_bytes
     }
 
     fn encode(&self, state: &mut State, kind: PacketKind, body: &[&[u8]]) {
         // A client that waits for the handshake response takes nothing else for it.
         let waits = kind == PacketKind::Data && !state.established;
-        let dst = if waits { &mut **state.early.get_or_insert_default() } else { &mut state.queued };
+        let (dst, messages) = if waits {
+            let early = state.early.get_or_insert_default();
+            (&mut early.bytes, &mut early.messages)
+        } else {
+            (&mut state.queued, &mut state.messages)
+        };
         let (start, body_len) = (dst.len(), body.iter().map(|part| part.len()).sum());
         if self.framing == Framing::WebSocket {
             let len = self.engine.codec.encoded_len(body_len);
             ws::put_header(OpCode::Data(Data::Binary), len, dst);
         }
         match self.engine.codec.encode(kind, body, dst) {
-            Ok(()) => state.messages += 1,
+            Ok(()) => *messages += 1,
             Err(error) => {
                 // Lengths are checked before anything is queued; a codec of the user may still refuse.
                 tracing::error!(%error, "the packet codec refused a packet");
@@ -194,8 +210,10 @@ impl Outbox {
         let mut state = self.state();
         state.established = true;
         if let Some(early) = state.early.take() {
-            state.queued.extend_from_slice(&early);
+            state.queued.extend_from_slice(&early.bytes);
+            state.messages += early.messages;
         }
+        self.settle(&state);
     }
 
     /// Moves to another phase, never back.
@@ -231,7 +249,7 @@ impl Outbox {
             return Look { phase: Phase::Open, is_crowded: false };
         }
         let state = self.state();
-        Look { phase: state.phase, is_crowded: self.is_crowded(&state) }
+        Look { phase: state.phase, is_crowded: self.is_crowded_in(&state) }
     }
 
     /// Gives the task everything that is queued, in exchange for an empty buffer. What it took before has been written.
@@ -249,15 +267,16 @@ impl Outbox {
         self.settle(&state);
     }
 
-    fn is_crowded(&self, state: &State) -> bool {
+    /// What waits for the handshake does not count: the task cannot write it.
+    fn is_crowded_in(&self, state: &State) -> bool {
         let options = &self.engine.options;
-        state.bytes() >= options.outbox_bytes.div_ceil(2)
+        state.queued.len() + state.taken.bytes >= options.outbox_bytes.div_ceil(2)
             || state.messages + state.taken.messages >= options.outbox_messages.div_ceil(2)
     }
 
     /// Keeps `attention` true to the state. Called with the lock held, after each change.
     fn settle(&self, state: &State) {
-        let special = state.phase != Phase::Open || self.is_crowded(state);
+        let special = state.phase != Phase::Open || self.is_crowded_in(state);
         self.attention.store(special, Ordering::Release);
     }
 
@@ -276,6 +295,11 @@ impl Outbox {
         true
     }
 
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        !matches!(self.look().phase, Phase::Open | Phase::Draining)
+    }
+
     /// Gives back memory that nothing is in.
     pub(super) fn shrink(&self) {
         let mut state = self.state();
@@ -291,11 +315,6 @@ impl Outbox {
 }
 
 impl State {
-    /// How many bytes are queued or being written.
-    fn bytes(&self) -> usize {
-        self.queued.len() + self.early.as_ref().map_or(0, |early| early.len()) + self.taken.bytes
-    }
-
     /// Whom to wake: nobody if the task is awake, or if it would only sleep again.
     fn wake(&mut self, phase_changed: bool) -> Option<Waker> {
         let asleep = match self.task {
@@ -325,5 +344,9 @@ impl SessionLink for Outbox {
             CloseReason::Shutdown => Phase::Draining,
             reason => Phase::Flushing(reason),
         });
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.look().is_crowded
     }
 }

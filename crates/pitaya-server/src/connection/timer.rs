@@ -1,10 +1,17 @@
 //! The one timer of a connection.
 
-use std::{future::Future as _, pin::Pin, task::Context};
+use std::{
+    future::Future as _,
+    pin::{Pin, pin},
+    task::Context,
+};
 
 use pitaya_core::CloseReason;
 use pitaya_protocol::{CloseReason as ProtocolClose, TimeoutAction};
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep},
+};
 
 use super::Connection;
 
@@ -29,8 +36,9 @@ impl Timer {
             self.registered = false;
         }
         if !self.registered {
-            // Always polled with the waker of the same task, so once is enough.
-            self.registered = self.sleep.as_mut().poll(cx).is_pending();
+            // Always polled with the waker of the same task, so once is enough. Outside of the task's budget: a timer that
+            // is refused for lack of it would not be registered, and never wake anybody.
+            self.registered = pin!(coop::unconstrained(self.sleep.as_mut())).poll(cx).is_pending();
             if !self.registered {
                 // The deadline has passed meanwhile.
                 cx.waker().wake_by_ref();
@@ -41,6 +49,9 @@ impl Timer {
 
 impl Connection {
     /// Does what is due. Returns why the connection ends, if it does.
+    ///
+    /// Called when everything that is here has been read and handled: a thread that was busy, or a process that stood
+    /// still, must not make a client look silent.
     pub(super) fn keep_time(&mut self, now: Instant) -> Option<CloseReason> {
         if now < self.timer.armed {
             return None;
@@ -48,8 +59,8 @@ impl Connection {
         while let Some(action) = self.protocol.handle_timeout(now.into_std()) {
             match action {
                 TimeoutAction::SendHeartbeat => {
-                    self.outbox.push_heartbeat();
                     self.outbox.shrink();
+                    self.outbox.push_heartbeat();
                     self.wire.release_buffers();
                 }
                 TimeoutAction::Close(reason) => return Some(reason_of(reason)),
@@ -59,7 +70,7 @@ impl Connection {
         if self.wire.stalled_since().is_some_and(|since| since + write_timeout <= now) {
             return Some(CloseReason::WriteTimeout);
         }
-        None
+        self.flush_deadline.filter(|(deadline, _)| *deadline <= now).map(|(_, reason)| reason)
     }
 
     /// Arms the timer for the earliest deadline.
@@ -67,7 +78,8 @@ impl Connection {
         let protocol = self.protocol.deadline().map(Instant::from_std);
         let write = self.wire.stalled_since().map(|since| since + self.engine.options.write_timeout);
         let drain = self.drain_deadline.filter(|deadline| *deadline > now);
-        let earliest = [protocol, write, drain].into_iter().flatten().min();
+        let flush = self.flush_deadline.map(|(deadline, _)| deadline);
+        let earliest = [protocol, write, drain, flush].into_iter().flatten().min();
         // Without any deadline the timer stays where it is: firing for nothing costs a look.
         if let Some(earliest) = earliest {
             self.timer.arm(cx, earliest, now);

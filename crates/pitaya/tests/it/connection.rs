@@ -76,10 +76,8 @@ async fn scene() -> Scene {
 async fn scene_with(describe: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Scene {
     let shared = Shared { calls: AtomicUsize::new(0), notified: Notify::new(), gate: Semaphore::new(0) };
     let (shared, recorder) = (std::sync::Arc::new(shared), Recorder::default());
-    let builder = Server::frontend("game")
-        .handlers(Club)
-        .state::<Shared>(std::sync::Arc::clone(&shared))
-        .reporter(recorder.clone());
+    let builder =
+        Server::frontend("game").handlers(Club).shared_state(std::sync::Arc::clone(&shared)).reporter(recorder.clone());
     Scene { server: serve(describe(builder)).await, shared, recorder }
 }
 

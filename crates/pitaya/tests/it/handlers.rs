@@ -432,7 +432,7 @@ impl Room {
 #[tokio::test]
 async fn the_example_of_the_documentation_answers_pushes_and_listens() {
     let room = Arc::new(Room::default());
-    let server = serve(Server::frontend("connector").handlers::<Room>(Arc::clone(&room))).await;
+    let server = serve(Server::frontend("connector").handlers(Arc::clone(&room))).await;
     let client = server.ws_client().await;
     let mut joins = client.on("onJoin");
     let answer: Value = client.request("connector.room.join", &json!({"name": "ada"})).await.unwrap();

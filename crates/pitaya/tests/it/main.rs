@@ -11,6 +11,7 @@ mod errors;
 mod groups;
 mod handlers;
 mod hooks;
+mod liveness;
 mod ordering;
 mod pushes;
 mod sessions;

@@ -247,7 +247,7 @@ fn gate() -> Arc<Gate> {
 #[tokio::test]
 async fn handlers_that_have_suspended_run_side_by_side() {
     let gate = gate();
-    let server = serve(Server::frontend("game").handlers(Doors).state::<Gate>(Arc::clone(&gate))).await;
+    let server = serve(Server::frontend("game").handlers(Doors).shared_state(Arc::clone(&gate))).await;
     let mut raw = Raw::established(server.tcp).await;
     for number in 1..=3 {
         raw.send_message(&Message::request(number, "doors.wait", number.to_string())).await;
@@ -267,7 +267,7 @@ async fn handlers_that_have_suspended_run_side_by_side() {
 #[tokio::test]
 async fn an_ordered_handler_is_finished_before_the_next_message_is_touched() {
     let gate = gate();
-    let server = serve(Server::frontend("game").handlers(Doors).state::<Gate>(Arc::clone(&gate))).await;
+    let server = serve(Server::frontend("game").handlers(Doors).shared_state(Arc::clone(&gate))).await;
     let mut raw = Raw::established(server.tcp).await;
     raw.send_message(&Message::request(1, "doors.strict", "1")).await;
     raw.send_message(&Message::request(2, "doors.wait", "2")).await;
@@ -290,7 +290,7 @@ async fn an_ordered_handler_is_finished_before_the_next_message_is_touched() {
 #[tokio::test]
 async fn the_number_of_unfinished_handlers_is_bounded() {
     let gate = gate();
-    let builder = Server::frontend("game").handlers(Doors).state::<Gate>(Arc::clone(&gate));
+    let builder = Server::frontend("game").handlers(Doors).shared_state(Arc::clone(&gate));
     let server = serve(builder.set(&settings::SESSION_UNFINISHED, 4)).await;
     let mut raw = Raw::established(server.tcp).await;
     for number in 1..=10 {

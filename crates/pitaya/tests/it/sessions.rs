@@ -17,7 +17,7 @@ use pitaya_protocol::{HandshakeData, Message, MessageKind, PacketKind};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, json};
 
-use crate::support::{Events, Raw, Running, eventually, serve, soon};
+use crate::support::{Events, PATIENCE, Raw, Running, eventually, serve, soon};
 
 /// A server without handlers.
 async fn bare() -> Running {
@@ -147,7 +147,8 @@ async fn a_message_before_the_handshake_or_before_its_ack_is_not_handled_and_clo
 async fn a_session_has_what_its_client_said_in_the_handshake() {
     let server = bare().await;
     let address = format!("tcp://{}", server.tcp);
-    let _client = Client::builder(&address).user(json!({"age": 30})).connect().await.unwrap();
+    let client = Client::builder(&address).connect_timeout(PATIENCE).user(json!({"age": 30}));
+    let _client = client.connect().await.unwrap();
     let session = server.app.session(SessionId::new(1)).unwrap();
     let handshake = session.handshake().unwrap();
     assert_eq!(handshake.user["age"], 30);
@@ -427,7 +428,9 @@ struct Numbered {
 async fn pushes_of_many_tasks_never_interleave_and_keep_the_order_of_each() {
     let server = bare().await;
     for over_ws in [false, true] {
-        let client = if over_ws { server.ws_client().await } else { server.client().await };
+        let address = if over_ws { format!("ws://{}", server.ws) } else { format!("tcp://{}", server.tcp) };
+        let client = Client::builder(&address).connect_timeout(PATIENCE).push_capacity(WRITERS * PUSHES);
+        let client = client.connect().await.unwrap();
         let mut pushes = client.pushes();
         let session = server.app.session(SessionId::new(1 + i64::from(over_ws))).unwrap();
         let writers = (0..WRITERS).map(|writer| {

@@ -66,7 +66,7 @@ async fn a_step_of_a_bind_or_close_is_given_up_at_its_timeout() {
         .handlers(Account)
         .reporter(recorder.clone())
         .set(&settings::SESSION_STEP_TIMEOUT, Duration::from_secs(3))
-        .on_bind(|_| std::future::pending())
+        .on_bind(|_, _| std::future::pending())
         .on_close(|_, _| std::future::pending())
         .on_close(move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);

@@ -144,7 +144,7 @@ async fn a_state_is_the_same_object_for_all_handlers() {
         .request("one", async |state: State<Events>| state.add("one"))
         .request("two", async |State(state): State<Events>| state.add("two"))
         .build();
-    let server = serve(Server::frontend("game").component(adding).state::<Events>(Arc::clone(&state))).await;
+    let server = serve(Server::frontend("game").component(adding).shared_state(Arc::clone(&state))).await;
     let client = server.client().await;
     client.request_bytes("state.one", "").await.unwrap();
     client.request_bytes("state.two", "").await.unwrap();

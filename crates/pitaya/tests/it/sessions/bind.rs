@@ -76,7 +76,7 @@ impl Step {
 impl SessionStep for Step {
     fn bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            assert_eq!(session.uid().ok().as_ref(), Some(uid), "the uid is visible to the steps");
+            assert!(session.uid().is_err(), "nobody sees the uid {uid} before all steps have agreed");
             self.events.add(format!("{} bind", self.name));
             self.bind.run(self.name).await
         })
@@ -107,7 +107,9 @@ async fn with_steps(steps: impl IntoIterator<Item = Step>) -> Running {
 
 /// Checks that a session is as it was before it was bound.
 async fn is_unbound(server: &Running, session: &Session) {
-    eventually("the session is unbound", || session.uid().is_err()).await;
+    // A uid is not seen while a bind is undone either, so this looks at the phase.
+    eventually("the session is unbound", || format!("{session:?}").contains("Unbound")).await;
+    assert!(session.uid().is_err());
     assert_eq!(server.app.session_of(&uid("ada")), None);
 }
 
@@ -162,12 +164,15 @@ async fn all_bind_steps_run_in_order_then_the_uid_is_known_then_all_after_bind_s
     let is_found = |app: &std::sync::OnceLock<pitaya::App>| app.get().unwrap().session_of(&uid("ada")).is_some();
     let builder = Server::frontend("game")
         .step(Step::new("first", &events))
-        .on_bind(move |session| {
-            on_bind.add(format!("on_bind {} {}", session.uid().unwrap(), is_found(&early)));
+        .on_bind(move |session, uid| {
+            // Nobody sees the uid before all have agreed.
+            assert!(session.uid().is_err());
+            on_bind.add(format!("on_bind {uid} {}", is_found(&early)));
             async { Ok(()) }
         })
-        .on_after_bind(move |session| {
-            on_after_bind.add(format!("on_after_bind {} {}", session.uid().unwrap(), is_found(&late)));
+        .on_after_bind(move |session, uid| {
+            assert_eq!(session.uid().unwrap(), uid);
+            on_after_bind.add(format!("on_after_bind {uid} {}", is_found(&late)));
             async { Ok(()) }
         })
         .step(Step::new("last", &events));
