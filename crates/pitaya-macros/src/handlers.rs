@@ -42,18 +42,22 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
         let krate = located(&krate, self_ty.span());
         quote_spanned! {self_ty.span()=> #krate::Component::builder }
     };
+    let variable = builder_variable();
     Ok(quote! {
         #item
 
         impl #generics #krate::Handlers for #self_ty #bounds {
             fn into_component(self: #krate::__private::Arc<Self>) -> #krate::Component {
-                #builder(#name, self) #(#calls)* .build()
+                let #variable = #builder(#name, self);
+                #(#calls)*
+                #variable.build()
             }
         }
     })
 }
 
-/// The call that registers a method, if it is marked.
+/// The statement that registers a method, if it is marked. A method that is compiled under a condition is registered under
+/// the same one.
 fn expand_method(
     block: &BlockOptions,
     krate: &Path,
@@ -81,10 +85,19 @@ fn expand_method(
     // A type that cannot be a component is reported at its name.
     let span = self_ty.span();
     let krate = located(krate, span);
+    let builder = builder_variable();
+    let conditions = method.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     Ok(Some(quote_spanned! {span=>
-        .options(#handler_options)
-        .raw(#krate::HandlerKind::#kind, #wire_name, #needs, #call)
+        #(#conditions)*
+        let #builder = #builder
+            .options(#handler_options)
+            .raw(#krate::HandlerKind::#kind, #wire_name, #needs, #call);
     }))
+}
+
+/// The variable that the statements build on; no other code sees it.
+fn builder_variable() -> Ident {
+    Ident::new("builder", Span::mixed_site())
 }
 
 fn check_signature(signature: &Signature) -> syn::Result<()> {
