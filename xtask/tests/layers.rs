@@ -1,4 +1,5 @@
 //! No crate depends upwards: the table of `ARCHITECTURE.md`, checked against the manifests.
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail the test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
