@@ -7,7 +7,7 @@
 //! * What a handler sees: [`App`], [`Session`], [`Context`], [`Request`], the extractors of [`extract`], [`Error`].
 //! * How handlers are registered: [`Component`], [`Handlers`], [`Endpoint`], [`Layer`] and [`from_fn`].
 //! * What can be replaced: [`Acceptor`], [`GroupStore`], [`Reporter`], [`Serializer`],
-//!   [`PacketCodec`](pitaya_protocol::PacketCodec), and [`SessionStep`] for what joins bind and close.
+//!   [`PacketCodec`], and [`SessionStep`] for what joins bind and close.
 //! * How it is configured: [`config`].
 
 pub mod acceptor;
