@@ -325,6 +325,32 @@ async fn an_old_connection_that_closes_late_does_not_remove_the_new_session_of_i
 }
 
 #[tokio::test]
+async fn the_steps_of_a_bound_session_are_unbound_in_reverse_before_any_callback_of_its_close() {
+    let events = Events::default();
+    let server = with_steps([Step::new("a", &events), Step::new("b", &events), Step::new("c", &events)]).await;
+    let (client, session) = connect(&server, 1).await;
+    session.bind("ada").await.unwrap();
+    let seen = events.clone();
+    let own = move |_: Session| async move { seen.add("own") };
+    session.on_close(own).unwrap();
+    let bound = events.all().len();
+    client.close();
+    eventually("the last callback has run", || events.count("c close") == 1).await;
+    let expected = ["c unbind ada", "b unbind ada", "a unbind ada", "own", "a close", "b close", "c close"];
+    assert_eq!(events.all()[bound..], expected);
+}
+
+#[tokio::test]
+async fn nothing_is_unbound_when_a_session_closes_that_was_never_bound() {
+    let events = Events::default();
+    let server = with_steps([Step::new("a", &events)]).await;
+    let (client, _session) = connect(&server, 1).await;
+    client.close();
+    eventually("the callback has run", || events.count("a close") == 1).await;
+    assert_eq!(events.all(), ["a close"]);
+}
+
+#[tokio::test]
 async fn a_session_that_closes_while_a_bind_step_runs_ends_unbound() {
     let (events, go_on) = (Events::default(), Arc::new(Notify::new()));
     let server =
