@@ -39,7 +39,8 @@ pub(crate) struct RegistryOptions<'a> {
 /// All handlers. Looked up by the route as a client writes it, with or without the server type.
 #[derive(Default)]
 pub(crate) struct Registry {
-    by_route: HashMap<Box<str>, Arc<Registered>>,
+    /// The keys are routes of the application; what clients ask for is only compared with them.
+    by_route: HashMap<Box<str>, Arc<Registered>, foldhash::fast::RandomState>,
     needs: Vec<(Route, Needs)>,
 }
 

@@ -131,11 +131,21 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Writes the header of an unfragmented frame of a server, which is never masked.
+/// Writes the header of an unfragmented frame of a server, which is never masked (RFC 6455, 5.2).
+#[inline]
 pub(super) fn put_header(opcode: OpCode, len: usize, dst: &mut BytesMut) {
-    let header = FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: None };
-    // Writing into memory cannot fail.
-    drop(header.format(len as u64, &mut dst.writer()));
+    let first = 0x80 | u8::from(opcode);
+    match len {
+        0..=125 => dst.put_u16(u16::from_be_bytes([first, len as u8])),
+        126..=0xffff => {
+            dst.put_slice(&[first, 126]);
+            dst.put_u16(len as u16);
+        }
+        _ => {
+            dst.put_slice(&[first, 127]);
+            dst.put_u64(len as u64);
+        }
+    }
 }
 
 #[cfg(test)]
