@@ -1,6 +1,6 @@
 //! Payload types: what a handler takes, answers and pushes.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -46,6 +46,14 @@ pub struct Json<T>(pub T);
 
 const JSON: &str = "json";
 
+thread_local! {
+    /// Where JSON is written before its length is known: a payload then takes one allocation of just its size.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A scratch buffer that has grown beyond this is given back.
+const SCRATCH_KEEP: usize = 64 * 1024;
+
 impl<T, C> FromRequest<C> for Json<T>
 where
     T: DeserializeOwned,
@@ -84,10 +92,15 @@ impl<T: Serialize + Send> IntoPayload for Json<T> {
     const FORMAT: Option<&'static str> = Some(JSON);
 
     fn into_payload(self) -> Result<Bytes> {
-        match serde_json::to_vec(&self.0) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(Error::internal(error)),
+        // Taken out for the time of the writing, since a `Serialize` of the application may come here again.
+        let mut scratch = SCRATCH.take();
+        scratch.clear();
+        let written = serde_json::to_writer(&mut scratch, &self.0);
+        let payload = written.map(|()| Bytes::copy_from_slice(&scratch)).map_err(Error::internal);
+        if scratch.capacity() <= SCRATCH_KEEP {
+            SCRATCH.set(scratch);
         }
+        payload
     }
 }
 

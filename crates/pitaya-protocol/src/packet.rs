@@ -111,14 +111,7 @@ pub struct PomeloCodec;
 impl PacketCodec for PomeloCodec {
     #[inline]
     fn decode(&self, src: &mut BytesMut, max_body: usize) -> Result<Option<Packet>, PacketError> {
-        let Some(&[kind, high, middle, low]) = src.first_chunk::<HEADER_LEN>() else {
-            return Ok(None);
-        };
-        let kind = PacketKind::try_from(kind)?;
-        let len = u32::from_be_bytes([0, high, middle, low]) as usize;
-        if len > max_body {
-            return Err(PacketError::TooLarge { len, limit: max_body });
-        }
+        let Some((kind, len)) = header(src, max_body)? else { return Ok(None) };
         if src.len() - HEADER_LEN < len {
             return Ok(None);
         }
@@ -126,6 +119,20 @@ impl PacketCodec for PomeloCodec {
         // An empty split would still turn the buffer into a shared one, which costs an allocation per heartbeat.
         let body = if len == 0 { Bytes::new() } else { src.split_to(len).freeze() };
         Ok(Some(Packet { kind, body }))
+    }
+
+    #[inline]
+    fn decode_message(&self, message: &mut BytesMut, max_body: usize) -> Result<Packet, PacketError> {
+        let (kind, len) = header(message, max_body)?.ok_or(PacketError::Truncated)?;
+        match (message.len() - HEADER_LEN).checked_sub(len) {
+            None => Err(PacketError::Truncated),
+            Some(0) => {
+                message.advance(HEADER_LEN);
+                // The whole message is the packet, so it is given away without sharing it.
+                Ok(Packet { kind, body: std::mem::take(message).freeze() })
+            }
+            Some(extra) => Err(PacketError::TrailingBytes { extra }),
+        }
     }
 
     #[inline]
@@ -147,6 +154,20 @@ impl PacketCodec for PomeloCodec {
         }
         Ok(())
     }
+}
+
+/// Reads the header at the front of `src`; `None` if it is not complete.
+#[inline]
+fn header(src: &[u8], max_body: usize) -> Result<Option<(PacketKind, usize)>, PacketError> {
+    let Some(&[kind, high, middle, low]) = src.first_chunk::<HEADER_LEN>() else {
+        return Ok(None);
+    };
+    let kind = PacketKind::try_from(kind)?;
+    let len = u32::from_be_bytes([0, high, middle, low]) as usize;
+    if len > max_body {
+        return Err(PacketError::TooLarge { len, limit: max_body });
+    }
+    Ok(Some((kind, len)))
 }
 
 /// Why bytes are not a packet, or a packet cannot be written (protocol.md section 1.3).

@@ -3,14 +3,14 @@
 use std::{any::Any, error::Error as _, sync::Arc, task::Context as TaskContext, time::Duration};
 
 use bytes::{Buf as _, Bytes};
-use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code, panic_text};
+use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code, panic_text, reporter::Counter};
 use pitaya_protocol::{Head, HeadBuf, MessageError, MessageKind, RouteParts, inflate};
 use tokio::time::Instant;
 
 use crate::{
     connection::Connection,
     metrics::Refused,
-    registry::Registered,
+    registry::{HandlerIndex, Registered},
     runner::{Observe, Outcome},
 };
 
@@ -21,20 +21,25 @@ const SLOW_POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Tag {
     /// 0 for a notify.
     id: u64,
-    registered: Arc<Registered>,
-    /// When the message was read, if anybody looks at the times.
-    started: Option<Instant>,
+    handler: HandlerIndex,
+    /// If anybody looks at the times.
+    watch: Option<Watch>,
+}
+
+/// What it takes to report the times of one message.
+struct Watch {
+    /// When the message was read.
+    started: Instant,
+    slow_polls: Arc<dyn Counter>,
 }
 
 impl Observe for Tag {
     fn observe<R>(&self, poll: impl FnOnce() -> R) -> R {
-        if self.started.is_none() {
-            return poll();
-        }
+        let Some(watch) = &self.watch else { return poll() };
         let from = Instant::now();
         let polled = poll();
         if from.elapsed() > SLOW_POLL {
-            self.registered.metrics.slow_polls.add(1);
+            watch.slow_polls.add(1);
         }
         polled
     }
@@ -60,8 +65,8 @@ impl Connection {
             self.engine.metrics.refused(Refused::RequestIdZero);
             return self.refuse(&RequestIdZero);
         }
-        let registered = match self.find(&head) {
-            Ok(registered) => registered,
+        let handler = match self.find(&head) {
+            Ok(handler) => handler,
             Err(stop) => return self.stop(id, stop),
         };
         message.advance(body_at);
@@ -71,11 +76,11 @@ impl Connection {
                 Err(error) => return self.stop(id, Stop::Close(Refused::Undecodable, MessageError::Inflate(error))),
             };
         }
-        self.call(cx, id, registered, message, now);
+        self.call(cx, id, handler, message, now);
     }
 
     /// Finds the handler, or what to say instead (protocol.md 4).
-    fn find(&self, head: &Head<'_>) -> Result<Arc<Registered>, Stop> {
+    fn find(&self, head: &Head<'_>) -> Result<HandlerIndex, Stop> {
         if head.kind == MessageKind::Response {
             let error = Error::bad_request("route field can not be empty");
             return Err(Stop::Answer(Refused::WrongKind, error));
@@ -84,13 +89,13 @@ impl Connection {
             Ok(route) => route,
             Err(error) => return Err(Stop::Close(Refused::Undecodable, error)),
         };
-        let Some(registered) = self.engine.registry.find(route) else {
+        let Some(handler) = self.engine.registry.find(route) else {
             return Err(self.not_found(route));
         };
-        if head.kind == MessageKind::Request && registered.kind == HandlerKind::Notify {
+        if head.kind == MessageKind::Request && self.engine.registry.get(handler).kind == HandlerKind::Notify {
             return Err(Stop::Answer(Refused::NotifyRoute, Error::bad_request("tried to request a notify route")));
         }
-        Ok(Arc::clone(registered))
+        Ok(handler)
     }
 
     #[cold]
@@ -124,15 +129,17 @@ impl Connection {
         }
     }
 
-    fn call(&mut self, cx: &mut TaskContext<'_>, id: u64, registered: Arc<Registered>, body: Bytes, now: Instant) {
-        let context = Context::of_message(self.session.clone(), id);
-        let parts = Parts::new(registered.route.clone(), context, self.engine.app.clone());
+    fn call(&mut self, cx: &mut TaskContext<'_>, id: u64, handler: HandlerIndex, body: Bytes, now: Instant) {
+        let Self { engine, session, runner, .. } = self;
+        let registered = engine.registry.get(handler);
+        let context = Context::of_message(session.clone(), id);
+        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
         let request = Request::new(parts, body);
-        let started = self.engine.measures.then_some(now);
-        let ordered = registered.ordered;
+        let slow_polls = || Arc::clone(&registered.metrics.slow_polls);
+        let watch = engine.measures.then(|| Watch { started: now, slow_polls: slow_polls() });
         // A notify to a request handler is handled, and its result thrown away.
-        let tag = Tag { id, registered, started };
-        let ready = self.runner.start(cx, tag, ordered, |tag| tag.registered.chain.call(request));
+        let tag = Tag { id, handler, watch };
+        let ready = runner.start(cx, tag, registered.ordered, || registered.chain.call(request));
         if let Some((tag, outcome)) = ready {
             self.finish(&tag, outcome);
         }
@@ -145,9 +152,9 @@ impl Connection {
             Ok(Err(error)) => Err(self.for_client(tag, error)),
             Err(panic) => Err(self.panicked(tag, &*panic)),
         };
-        if let Some(started) = tag.started {
+        if let Some(watch) = &tag.watch {
             let code = reply.as_ref().err().map(Error::code);
-            tag.registered.metrics.response(started.elapsed().as_nanos() as f64, code);
+            self.registered(tag).metrics.response(watch.started.elapsed().as_nanos() as f64, code);
         }
         self.answer(tag.id, reply);
     }
@@ -166,7 +173,7 @@ impl Connection {
     /// Keeps the cause of an internal error for ourselves.
     #[cold]
     fn for_client(&self, tag: &Tag, error: Error) -> Error {
-        let (route, request) = (tag.registered.route.as_str(), self.request_id(tag));
+        let (route, request) = (self.registered(tag).route.as_str(), self.request_id(tag));
         let Some(source) = error.source() else {
             tracing::debug!(route, request, %error, "handler failed");
             return error;
@@ -179,10 +186,14 @@ impl Connection {
 
     #[cold]
     fn panicked(&self, tag: &Tag, panic: &(dyn Any + Send)) -> Error {
-        tag.registered.metrics.panics.add(1);
-        let (route, request) = (tag.registered.route.as_str(), self.request_id(tag));
+        self.registered(tag).metrics.panics.add(1);
+        let (route, request) = (self.registered(tag).route.as_str(), self.request_id(tag));
         tracing::error!(route, request, panic = panic_text(panic), "handler panicked");
         Error::new(code::INTERNAL, format!("internal error, request {request}"))
+    }
+
+    fn registered(&self, tag: &Tag) -> &Registered {
+        self.engine.registry.get(tag.handler)
     }
 
     fn request_id(&self, tag: &Tag) -> String {

@@ -27,6 +27,10 @@ pub(crate) struct Registered {
     pub(crate) metrics: RouteMetrics,
 }
 
+/// Names a handler of a registry: what a message keeps of it, for the price of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HandlerIndex(usize);
+
 /// What the registry is made with.
 pub(crate) struct RegistryOptions<'a> {
     pub(crate) server_type: &'a ServerType,
@@ -40,7 +44,8 @@ pub(crate) struct RegistryOptions<'a> {
 #[derive(Default)]
 pub(crate) struct Registry {
     /// The keys are routes of the application; what clients ask for is only compared with them.
-    by_route: HashMap<Box<str>, Arc<Registered>, foldhash::fast::RandomState>,
+    by_route: HashMap<Box<str>, HandlerIndex, foldhash::fast::RandomState>,
+    handlers: Vec<Registered>,
     needs: Vec<(Route, Needs)>,
 }
 
@@ -89,14 +94,20 @@ impl Registry {
     }
 
     fn insert(&mut self, registered: Registered) {
-        let registered = Arc::new(registered);
+        let index = HandlerIndex(self.handlers.len());
         for key in [registered.route.short(), registered.route.as_str()] {
-            self.by_route.insert(key.into(), Arc::clone(&registered));
+            self.by_route.insert(key.into(), index);
         }
+        self.handlers.push(registered);
     }
 
-    pub(crate) fn find(&self, route: &str) -> Option<&Arc<Registered>> {
-        self.by_route.get(route)
+    pub(crate) fn find(&self, route: &str) -> Option<HandlerIndex> {
+        self.by_route.get(route).copied()
+    }
+
+    /// The handler that was [found](Self::find). Handlers are never removed.
+    pub(crate) fn get(&self, index: HandlerIndex) -> &Registered {
+        &self.handlers[index.0]
     }
 
     /// What the handlers need, to be compared with what the app has.

@@ -60,18 +60,17 @@ impl<T: Observe + Unpin> SessionRunner<T> {
 
     /// Starts a chain and polls it once. Returns its outcome and its tag if it is ready; otherwise the runner keeps it.
     ///
-    /// `call` makes the chain from the tag; it is inside the same guard, since a hook may panic before it returns its
-    /// future.
+    /// `call` makes the chain; it is inside the same guard, since a hook may panic before it returns its future.
     pub(crate) fn start(
         &mut self,
         cx: &mut Context<'_>,
         tag: T,
         ordered: bool,
-        call: impl FnOnce(&T) -> BoxFuture<'static, Reply>,
+        call: impl FnOnce() -> BoxFuture<'static, Reply>,
     ) -> Option<(T, Outcome)> {
         let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
             tag.observe(|| {
-                let mut chain = call(&tag);
+                let mut chain = call();
                 match chain.as_mut().poll(cx) {
                     Poll::Ready(reply) => Ok(reply),
                     Poll::Pending => Err(chain),
