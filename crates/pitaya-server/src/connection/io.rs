@@ -16,11 +16,10 @@ use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
     time::Instant,
 };
-use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use super::{
     outbox::Outbox,
-    ws::{WsDecoder, WsError, WsEvent},
+    ws::{OpCode, WsDecoder, WsError, WsEvent},
 };
 use crate::engine::Engine;
 
@@ -94,10 +93,10 @@ impl Wire {
                 Some(WsEvent::Message(mut message)) => {
                     return Ok(Some(engine.codec.decode_message(&mut message, max_body)?));
                 }
-                Some(WsEvent::Ping(payload)) => outbox.push_control(OpCode::Control(Control::Pong), &payload),
+                Some(WsEvent::Ping(payload)) => outbox.push_control(OpCode::Pong, &payload),
                 Some(WsEvent::Pong) => {}
                 Some(WsEvent::Close(payload)) => {
-                    outbox.push_control(OpCode::Control(Control::Close), &payload);
+                    outbox.push_control(OpCode::Close, &payload);
                     return Err(WireError::WebSocketClosed);
                 }
             }

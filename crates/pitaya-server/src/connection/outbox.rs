@@ -11,9 +11,8 @@ use std::{
 use bytes::BytesMut;
 use pitaya_core::{CloseReason, EncodedPush, Error, Pushed, SessionLink, acceptor::Framing, code};
 use pitaya_protocol::PacketKind;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::ws;
+use super::ws::{self, OpCode};
 use crate::engine::Engine;
 
 /// The outgoing side of a connection. The connection's task takes what is queued; everybody else only adds.
@@ -193,7 +192,7 @@ impl Outbox {
         let (start, body_len) = (dst.len(), body.iter().map(|part| part.len()).sum());
         if self.framing == Framing::WebSocket {
             let len = self.engine.codec.encoded_len(body_len);
-            ws::put_header(OpCode::Data(Data::Binary), len, dst);
+            ws::put_header(OpCode::Binary, len, dst);
         }
         match self.engine.codec.encode(kind, body, dst) {
             Ok(()) => *messages += 1,

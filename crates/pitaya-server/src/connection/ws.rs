@@ -1,12 +1,21 @@
 //! WebSocket frames in the connection's own buffers, server side (RFC 6455).
-
-use std::io::Cursor;
+//!
+//! Headers are read and written here: each packet has one, and the codecs of the libraries cost more than the packet's own
+//! header and its unmasking together.
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control, Data, OpCode},
-};
+
+/// What a frame is (RFC 6455, 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum OpCode {
+    Continue = 0,
+    Text = 1,
+    Binary = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
 
 /// What the next bytes of a client hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,9 +64,11 @@ impl WsDecoder {
                 return Ok(None);
             };
             match header.opcode {
-                OpCode::Control(control) => return Ok(Some(control_event(control, payload)?)),
-                OpCode::Data(data) => {
-                    let begins = data != Data::Continue;
+                OpCode::Ping => return Ok(Some(WsEvent::Ping(payload))),
+                OpCode::Pong => return Ok(Some(WsEvent::Pong)),
+                OpCode::Close => return Ok(Some(WsEvent::Close(payload))),
+                OpCode::Continue | OpCode::Text | OpCode::Binary => {
+                    let begins = header.opcode != OpCode::Continue;
                     match (&mut self.fragments, begins, header.is_final) {
                         (None, true, true) => return Ok(Some(WsEvent::Message(payload))),
                         (fragments @ None, true, false) => *fragments = Some(payload),
@@ -80,41 +91,71 @@ impl WsDecoder {
     }
 }
 
-fn control_event(control: Control, payload: BytesMut) -> Result<WsEvent, WsError> {
-    match control {
-        Control::Ping => Ok(WsEvent::Ping(payload)),
-        Control::Pong => Ok(WsEvent::Pong),
-        Control::Close => Ok(WsEvent::Close(payload)),
-        Control::Reserved(_) => Err(WsError::Reserved),
+/// Takes one frame, unmasked. `before` is the length of the fragments that it may continue.
+fn next_frame(src: &mut BytesMut, before: usize, limit: usize) -> Result<Option<(Header, BytesMut)>, WsError> {
+    let Some(header) = Header::parse(src)? else { return Ok(None) };
+    let is_control = header.opcode as u8 >= OpCode::Close as u8;
+    let len = header.len.saturating_add(before as u64);
+    if is_control && (header.len > MAX_CONTROL || !header.is_final) {
+        return Err(WsError::BadControl);
     }
+    if !is_control && len > limit as u64 {
+        return Err(WsError::TooLarge { len, limit });
+    }
+    // At most `limit` or 125, so it fits a usize.
+    let len = header.len as usize;
+    if src.len() - header.size < len {
+        return Ok(None);
+    }
+    src.advance(header.size);
+    let mut payload = src.split_to(len);
+    unmask(&mut payload, header.mask);
+    Ok(Some((header, payload)))
 }
 
-/// Takes one frame, unmasked. `before` is the length of the fragments that it may continue.
-fn next_frame(src: &mut BytesMut, before: usize, limit: usize) -> Result<Option<(FrameHeader, BytesMut)>, WsError> {
-    let mut cursor = Cursor::new(&src[..]);
-    let Some((header, len)) = FrameHeader::parse(&mut cursor).map_err(|_| WsError::Reserved)? else {
-        return Ok(None);
-    };
-    if header.rsv1 || header.rsv2 || header.rsv3 {
-        return Err(WsError::Reserved);
-    }
-    let Some(mask) = header.mask else { return Err(WsError::NotMasked) };
-    match header.opcode {
-        OpCode::Control(_) if len > MAX_CONTROL || !header.is_final => return Err(WsError::BadControl),
-        OpCode::Data(_) if len.saturating_add(before as u64) > limit as u64 => {
-            return Err(WsError::TooLarge { len: len.saturating_add(before as u64), limit });
+/// The header of a client's frame.
+struct Header {
+    is_final: bool,
+    opcode: OpCode,
+    mask: [u8; 4],
+    /// The length of the payload.
+    len: u64,
+    /// The length of the header itself.
+    size: usize,
+}
+
+impl Header {
+    /// Reads the header at the front of `src`; `None` if it is not complete. What is wrong is told as soon as it is there.
+    #[inline]
+    fn parse(src: &[u8]) -> Result<Option<Self>, WsError> {
+        let Some(&[first, second]) = src.first_chunk() else { return Ok(None) };
+        let opcode = match first & 0x7f {
+            0 => OpCode::Continue,
+            1 => OpCode::Text,
+            2 => OpCode::Binary,
+            8 => OpCode::Close,
+            9 => OpCode::Ping,
+            10 => OpCode::Pong,
+            // Another opcode, or one of the bits that extensions use.
+            _ => return Err(WsError::Reserved),
+        };
+        if second & 0x80 == 0 {
+            return Err(WsError::NotMasked);
         }
-        OpCode::Control(_) | OpCode::Data(_) => {}
+        let (len, mask_at) = match second & 0x7f {
+            126 => match src.get(2..4).and_then(<[u8]>::first_chunk) {
+                Some(len) => (u64::from(u16::from_be_bytes(*len)), 4),
+                None => return Ok(None),
+            },
+            127 => match src.get(2..10).and_then(<[u8]>::first_chunk) {
+                Some(len) => (u64::from_be_bytes(*len), 10),
+                None => return Ok(None),
+            },
+            len => (u64::from(len), 2),
+        };
+        let mask = src.get(mask_at..mask_at + 4).and_then(<[u8]>::first_chunk);
+        Ok(mask.map(|mask| Self { is_final: first & 0x80 != 0, opcode, mask: *mask, len, size: mask_at + 4 }))
     }
-    // At most `limit` or 125, so it fits a usize, and so does the header's length.
-    let (head_len, len) = (cursor.position() as usize, len as usize);
-    if src.len() - head_len < len {
-        return Ok(None);
-    }
-    src.advance(head_len);
-    let mut payload = src.split_to(len);
-    unmask(&mut payload, mask);
-    Ok(Some((header, payload)))
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
@@ -134,7 +175,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 /// Writes the header of an unfragmented frame of a server, which is never masked (RFC 6455, 5.2).
 #[inline]
 pub(super) fn put_header(opcode: OpCode, len: usize, dst: &mut BytesMut) {
-    let first = 0x80 | u8::from(opcode);
+    let first = 0x80 | opcode as u8;
     match len {
         0..=125 => dst.put_u16(u16::from_be_bytes([first, len as u8])),
         126..=0xffff => {
@@ -151,12 +192,16 @@ pub(super) fn put_header(opcode: OpCode, len: usize, dst: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
+    use tungstenite::protocol::frame::{
+        FrameHeader,
+        coding::{Control, Data, OpCode as Foreign},
+    };
 
     use super::*;
 
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-    fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
+    fn frame(opcode: Foreign, is_final: bool, payload: &[u8]) -> Vec<u8> {
         let header = FrameHeader { is_final, rsv1: false, rsv2: false, rsv3: false, opcode, mask: Some(MASK) };
         let mut bytes = Vec::new();
         header.format(payload.len() as u64, &mut bytes).unwrap();
@@ -165,7 +210,7 @@ mod tests {
     }
 
     fn binary(is_final: bool, payload: &[u8]) -> Vec<u8> {
-        frame(OpCode::Data(Data::Binary), is_final, payload)
+        frame(Foreign::Data(Data::Binary), is_final, payload)
     }
 
     fn decode_all(bytes: &[u8], limit: usize) -> Result<Vec<WsEvent>, WsError> {
@@ -191,7 +236,7 @@ mod tests {
     #[test]
     fn frames_may_arrive_byte_by_byte() {
         let bytes =
-            [binary(true, b"one"), frame(OpCode::Control(Control::Ping), true, b"p"), binary(true, b"two")].concat();
+            [binary(true, b"one"), frame(Foreign::Control(Control::Ping), true, b"p"), binary(true, b"two")].concat();
         let (mut decoder, mut src, mut events) = (WsDecoder::default(), BytesMut::new(), Vec::new());
         for byte in bytes {
             src.put_u8(byte);
@@ -204,11 +249,11 @@ mod tests {
 
     #[test]
     fn fragments_are_joined_with_control_frames_between_them() {
-        let more = |is_final, payload| frame(OpCode::Data(Data::Continue), is_final, payload);
+        let more = |is_final, payload| frame(Foreign::Data(Data::Continue), is_final, payload);
         let bytes = [
             binary(false, b"a"),
             more(false, b"b"),
-            frame(OpCode::Control(Control::Ping), true, b""),
+            frame(Foreign::Control(Control::Ping), true, b""),
             more(true, b"c"),
         ]
         .concat();
@@ -227,13 +272,13 @@ mod tests {
             (unmasked, WsError::NotMasked),
             (reserved_bit, WsError::Reserved),
             (reserved_opcode, WsError::Reserved),
-            (frame(OpCode::Control(Control::Ping), false, b""), WsError::BadControl),
-            (frame(OpCode::Control(Control::Ping), true, &[0; 126]), WsError::BadControl),
-            (frame(OpCode::Data(Data::Continue), true, b""), WsError::BadContinuation),
+            (frame(Foreign::Control(Control::Ping), false, b""), WsError::BadControl),
+            (frame(Foreign::Control(Control::Ping), true, &[0; 126]), WsError::BadControl),
+            (frame(Foreign::Data(Data::Continue), true, b""), WsError::BadContinuation),
             ([binary(false, b"a"), binary(true, b"b")].concat(), WsError::BadContinuation),
             (binary(true, &[0; 101]), WsError::TooLarge { len: 101, limit: 100 }),
             (
-                [binary(false, &[0; 60]), frame(OpCode::Data(Data::Continue), true, &[0; 60])].concat(),
+                [binary(false, &[0; 60]), frame(Foreign::Data(Data::Continue), true, &[0; 60])].concat(),
                 WsError::TooLarge { len: 120, limit: 100 },
             ),
         ];
@@ -280,10 +325,10 @@ mod tests {
             let mut expected = Vec::new();
             for (index, (part, ping)) in parts.iter().enumerate() {
                 if *ping {
-                    bytes.extend(frame(OpCode::Control(Control::Ping), true, &part[..part.len().min(125)]));
+                    bytes.extend(frame(Foreign::Control(Control::Ping), true, &part[..part.len().min(125)]));
                     expected.push(WsEvent::Ping(part[..part.len().min(125)].into()));
                 }
-                let opcode = OpCode::Data(if index == 0 { Data::Binary } else { Data::Continue });
+                let opcode = Foreign::Data(if index == 0 { Data::Binary } else { Data::Continue });
                 bytes.extend(frame(opcode, index == last, part));
             }
             expected.push(WsEvent::Message(parts.iter().flat_map(|(part, _)| part.clone()).collect::<Vec<_>>()[..].into()));
@@ -305,7 +350,7 @@ mod tests {
             [(5, &[0x82, 5][..]), (126, &[0x82, 126, 0, 126]), (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0])]
         {
             let mut dst = BytesMut::new();
-            put_header(OpCode::Data(Data::Binary), len, &mut dst);
+            put_header(OpCode::Binary, len, &mut dst);
             assert_eq!(&dst[..], expected);
         }
     }

@@ -357,6 +357,46 @@ async fn options_of_the_builder_hold_for_the_handlers_that_follow() {
     assert_eq!(options, [(false, false), (true, true), (false, false)]);
 }
 
+struct Careful;
+
+#[handlers(name = "careful")]
+impl Careful {
+    #[request]
+    async fn plain(&self) {}
+
+    #[request(spawn)]
+    async fn spawned(&self) {}
+
+    #[notify(ordered)]
+    async fn strict(&self) {}
+
+    #[request(rename = "both", spawn, ordered)]
+    async fn all_of_it(&self) {}
+}
+
+struct Strict;
+
+#[handlers(ordered)]
+impl Strict {
+    #[request]
+    async fn plain(&self) {}
+
+    #[notify(spawn)]
+    async fn spawned(&self) {}
+}
+
+#[test]
+fn options_of_the_attributes_hold_for_their_method_or_for_the_whole_component() {
+    let options = |component: Component| -> Vec<_> {
+        let handlers = component.handlers().iter();
+        handlers.map(|handler| (handler.kind, handler.options.ordered, handler.options.spawn)).collect()
+    };
+    let (request, notify) = (HandlerKind::Request, HandlerKind::Notify);
+    let careful = [(request, false, false), (request, false, true), (notify, true, false), (request, true, true)];
+    assert_eq!(options(Arc::new(Careful).into_component()), careful);
+    assert_eq!(options(Arc::new(Strict).into_component()), [(request, true, false), (notify, true, true)]);
+}
+
 struct Gate {
     first: Notify,
     order: Events,
