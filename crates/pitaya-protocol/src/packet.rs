@@ -233,4 +233,36 @@ mod tests {
         let packet = PomeloCodec.decode(&mut src, 3).unwrap().unwrap();
         assert_eq!(packet.body.as_ptr() as usize, body_at);
     }
+
+    /// A codec of an application, which leaves the rule of WebSocket messages to the trait.
+    #[derive(Debug)]
+    struct Custom;
+
+    impl PacketCodec for Custom {
+        fn decode(&self, src: &mut BytesMut, max_body: usize) -> Result<Option<Packet>, PacketError> {
+            PomeloCodec.decode(src, max_body)
+        }
+
+        fn encoded_len(&self, body_len: usize) -> usize {
+            PomeloCodec.encoded_len(body_len)
+        }
+
+        fn encode(&self, kind: PacketKind, body: &[&[u8]], dst: &mut BytesMut) -> Result<(), PacketError> {
+            PomeloCodec.encode(kind, body, dst)
+        }
+    }
+
+    #[test]
+    fn a_message_is_exactly_one_packet_for_our_codec_and_for_any_other() {
+        let codecs: [&dyn PacketCodec; 2] = [&PomeloCodec, &Custom];
+        for codec in codecs {
+            let decode = |bytes: &[u8]| codec.decode_message(&mut BytesMut::from(bytes), 3);
+            let packet = Packet { kind: PacketKind::Data, body: Bytes::from_static(&[7, 8]) };
+            assert_eq!(decode(&[4, 0, 0, 2, 7, 8]), Ok(packet), "{codec:?}");
+            assert_eq!(decode(&[4, 0, 0]), Err(PacketError::Truncated), "{codec:?}");
+            assert_eq!(decode(&[4, 0, 0, 2, 7]), Err(PacketError::Truncated), "{codec:?}");
+            assert_eq!(decode(&[4, 0, 0, 1, 7, 8]), Err(PacketError::TrailingBytes { extra: 1 }), "{codec:?}");
+            assert_eq!(decode(&[4, 0, 0, 9]), Err(PacketError::TooLarge { len: 9, limit: 3 }), "{codec:?}");
+        }
+    }
 }
