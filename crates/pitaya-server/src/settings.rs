@@ -95,7 +95,7 @@ pub static WRITE_TIMEOUT: Setting<Duration> = Setting::new(
 pub static SESSION_UNFINISHED: Setting<usize> = Setting::new(
     "pitaya.session.unfinished",
     16,
-    "How many handlers of one session may be unfinished; a session that has that many is not read further.",
+    "How many handlers of one session may be unfinished; no more messages of a session that has that many are handled.",
 )
 .checked(not_none);
 

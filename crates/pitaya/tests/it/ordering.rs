@@ -286,7 +286,7 @@ async fn an_ordered_handler_is_finished_before_the_next_message_is_touched() {
     assert_eq!(ids, [2, 3]);
 }
 
-/// A session with its limit of unfinished handlers is not read further, and goes on when one ends.
+/// A session with its limit of unfinished handlers is not handled further, and goes on when one ends.
 #[tokio::test]
 async fn the_number_of_unfinished_handlers_is_bounded() {
     let gate = gate();
