@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pitaya_protocol::{HandshakeError, MessageError, PacketError, ProtocolError};
+use pitaya_protocol::{HandshakeError, HandshakeReason, MessageError, PacketError, ProtocolError};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -25,6 +25,10 @@ pub enum Violation {
     /// The WebSocket framing is broken; the text says how.
     #[error("websocket: {0}")]
     WebSocket(String),
+}
+
+fn because(reason: Option<&HandshakeReason>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {}: {}", reason.code, reason.msg))
 }
 
 /// Why a connection, and with it the client, has ended.
@@ -86,10 +90,12 @@ pub enum ConnectError {
     #[error("websocket upgrade failed: {0}")]
     Upgrade(String),
     /// The server refused the handshake.
-    #[error("handshake refused with code {code}")]
+    #[error("handshake refused with code {code}{}", because(.reason.as_ref()))]
     Refused {
         /// The code of the response, 400 from Pitaya servers.
         code: u16,
+        /// Why, if the server says so.
+        reason: Option<HandshakeReason>,
     },
     /// The body of the server's handshake cannot be used.
     #[error("unusable handshake response")]

@@ -53,7 +53,7 @@ mod state;
 pub use builder::Builder;
 pub use client::Client;
 pub use error::{CloseReason, ConnectError, RequestError, ServerError, Violation};
-pub use pitaya_protocol::{Compression, Dictionary, HandshakeData, HandshakeResponse, HandshakeSys};
+pub use pitaya_protocol::{Compression, Dictionary, HandshakeData, HandshakeReason, HandshakeResponse, HandshakeSys};
 pub use push::{Push, Pushes};
 pub use reconnect::Reconnect;
 pub use state::{State, States};

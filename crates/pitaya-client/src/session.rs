@@ -70,7 +70,7 @@ impl Session {
         };
         let handshake = HandshakeResponse::parse(&body, options.max_inflated).map_err(ConnectError::Handshake)?;
         if handshake.code != HandshakeResponse::OK {
-            return Err(ConnectError::Refused { code: handshake.code });
+            return Err(ConnectError::Refused { code: handshake.code, reason: handshake.reason });
         }
         let heartbeat = handshake.heartbeat.map(|interval| interval.max(SHORTEST_HEARTBEAT));
         connection.set_heartbeat(heartbeat);

@@ -4,12 +4,15 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
-    Delivery, EncodedPush, Group, GroupName, GroupStore, IntoPayload, PushBuilder, Reporter, Result, ServerInfo,
-    ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
+    CloseReason, Delivery, EncodedPush, Error, Group, GroupName, GroupStore, IntoPayload, Module, PushBuilder,
+    Reporter, Result, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
 };
 
 /// After how many users of one push others get their turn.
@@ -19,7 +22,12 @@ const USERS_AT_ONCE: usize = 256;
 ///
 /// It is state without an engine: the engine makes it from [`AppParts`] and owns the sockets.
 #[derive(Clone)]
-pub struct App(Arc<AppParts>);
+pub struct App(Arc<Shared>);
+
+struct Shared {
+    parts: AppParts,
+    ready: AtomicBool,
+}
 
 /// What an engine makes an [`App`] of.
 #[expect(missing_debug_implementations, reason = "states are opaque")]
@@ -38,55 +46,84 @@ pub struct AppParts {
     pub tasks: Tasks,
     /// What `State<T>` extracts, by type.
     pub states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    /// The modules, in the order of their start.
+    pub modules: Vec<Module>,
 }
 
 impl App {
     /// Makes the handle. For engines.
     #[must_use]
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Shared { parts, ready: AtomicBool::new(false) }))
+    }
+
+    /// Whether the app takes clients: from the end of the start until it is told to stop. For readiness probes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire)
+    }
+
+    /// Says whether the app takes clients. For engines.
+    pub fn set_ready(&self, ready: bool) {
+        self.0.ready.store(ready, Ordering::Release);
     }
 
     /// Who this server is.
     #[must_use]
     pub fn server(&self) -> &ServerInfo {
-        &self.0.server
+        &self.parts().server
     }
 
     /// The effective configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.0.config
+        &self.parts().config
     }
 
     /// Where counts go.
     #[must_use]
     pub fn reporter(&self) -> &Arc<dyn Reporter> {
-        &self.0.reporter
+        &self.parts().reporter
     }
 
     /// The tasks of the app: work in the background that is told to stop with it, and waited for.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {
-        &self.0.tasks
+        &self.parts().tasks
     }
 
     /// The session with this id, if its client is connected to this server.
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<Session> {
-        self.0.sessions.by_id(id)
+        self.parts().sessions.by_id(id)
     }
 
     /// The session that is bound to this user, if it is connected to this server.
     #[must_use]
     pub fn session_of(&self, uid: &Uid) -> Option<Session> {
-        self.0.sessions.by_uid(uid)
+        self.parts().sessions.by_uid(uid)
     }
 
     /// How many clients are connected to this server.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.0.sessions.len()
+        self.parts().sessions.len()
+    }
+
+    /// The sessions of all clients that are connected to this server, in no particular order. A copy of the list: sessions
+    /// may close while you go through it.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        self.parts().sessions.all()
+    }
+
+    /// Closes all sessions of this server, and returns how many there are. No more is read from them; requests that have
+    /// been read are answered (within `pitaya.shutdown.graceperiod`), and what was queued is written, before they close.
+    ///
+    /// It returns at once, so that a handler may call it; clients that connect later are not affected.
+    pub fn close_all(&self) -> usize {
+        let sessions = &self.parts().sessions;
+        sessions.drain_all(CloseReason::Closed)
     }
 
     /// The group with this name. A name that is not valid is reported by the first operation.
@@ -110,18 +147,40 @@ impl App {
     ///
     /// The payload does not fit the app's serializer or cannot be written, or the route is empty or too long.
     pub fn encode_push<P: IntoPayload>(&self, route: &str, payload: P) -> Result<EncodedPush> {
-        self.0.sessions.format().encode(route, payload)
+        self.parts().sessions.format().encode(route, payload)
     }
 
     /// The state of this type, if the app holds one.
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        let state = self.0.states.get(&TypeId::of::<T>())?;
+        let state = self.parts().states.get(&TypeId::of::<T>())?;
         Arc::clone(state).downcast().ok()
     }
 
+    /// The first module of this type, if there is one.
+    #[must_use]
+    pub fn module<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.parts().modules.iter().find_map(Module::get)
+    }
+
+    /// The module with this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is of another type.
+    pub fn module_named<T: Send + Sync + 'static>(&self, name: &str) -> Result<Arc<T>> {
+        let module = self.parts().modules.iter().find(|module| module.name() == name);
+        let module = module.ok_or_else(|| Error::plain(format!("no module is named {name}")))?;
+        let other = || Error::plain(format!("module {name} is no {}", std::any::type_name::<T>()));
+        module.get().ok_or_else(other)
+    }
+
+    fn parts(&self) -> &AppParts {
+        &self.0.parts
+    }
+
     pub(crate) fn group_store(&self) -> &dyn GroupStore {
-        &*self.0.groups
+        &*self.parts().groups
     }
 
     /// Queues a push for users. Nobody is waited for: a user without a session here, or with one that has closed, has
@@ -133,7 +192,7 @@ impl App {
         uids: impl IntoIterator<Item = Uid>,
     ) -> Delivery {
         let mut delivery = Delivery::default();
-        let local = self.0.server.frontend && *frontend == self.0.server.kind;
+        let local = self.parts().server.frontend && *frontend == self.parts().server.kind;
         for (index, uid) in uids.into_iter().enumerate() {
             let session = if local { self.session_of(&uid) } else { None };
             let sent = match session {
@@ -154,6 +213,6 @@ impl App {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("server", &self.0.server.id).finish_non_exhaustive()
+        f.debug_struct("App").field("server", &self.parts().server.id).finish_non_exhaustive()
     }
 }

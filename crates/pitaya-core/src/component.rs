@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{BoxFuture, Endpoint, Handler, Needs, Reply, Request};
+use crate::{BoxFuture, Endpoint, Handler, Lifecycle, Module, Needs, Reply, Request};
 
 /// Whether a client waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,13 +80,20 @@ pub struct RegisteredHandler {
 pub struct Component {
     name: String,
     handlers: Vec<RegisteredHandler>,
+    lifecycle: Option<Module>,
 }
 
 impl Component {
     /// Starts a component whose handlers share `component`.
     #[must_use]
     pub fn builder<C>(name: impl Into<String>, component: Arc<C>) -> ComponentBuilder<C> {
-        ComponentBuilder { name: name.into(), component, handlers: Vec::new(), options: HandlerOptions::default() }
+        ComponentBuilder {
+            name: name.into(),
+            component,
+            handlers: Vec::new(),
+            options: HandlerOptions::default(),
+            lifecycle: None,
+        }
     }
 
     /// The service part of the routes.
@@ -99,6 +106,9 @@ impl Component {
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        if let Some(lifecycle) = &mut self.lifecycle {
+            lifecycle.renamed(&self.name);
+        }
         self
     }
 
@@ -115,6 +125,12 @@ impl Component {
     #[must_use]
     pub fn handlers(&self) -> &[RegisteredHandler] {
         &self.handlers
+    }
+
+    /// What it does when the app starts and stops, if anything.
+    #[must_use]
+    pub fn lifecycle(&self) -> Option<&Module> {
+        self.lifecycle.as_ref()
     }
 
     /// Gives the handlers away.
@@ -147,6 +163,7 @@ pub struct ComponentBuilder<C> {
     component: Arc<C>,
     handlers: Vec<RegisteredHandler>,
     options: HandlerOptions,
+    lifecycle: Option<Module>,
 }
 
 impl<C> fmt::Debug for ComponentBuilder<C> {
@@ -200,10 +217,20 @@ impl<C> ComponentBuilder<C> {
         self.push(kind, method.into(), recorded, handler)
     }
 
+    /// Lets the component take part in start and stop. `#[handlers]` does this for every type that has a [`Lifecycle`].
+    #[must_use]
+    pub fn lifecycle(mut self) -> Self
+    where
+        C: Lifecycle,
+    {
+        self.lifecycle = Some(Module::new(self.name.as_str(), Arc::clone(&self.component)));
+        self
+    }
+
     /// Ends the component.
     #[must_use]
     pub fn build(self) -> Component {
-        Component { name: self.name, handlers: self.handlers }
+        Component { name: self.name, handlers: self.handlers, lifecycle: self.lifecycle }
     }
 
     fn function<Args: 'static, H: Handler<C, Args>>(self, kind: HandlerKind, method: String, handler: H) -> Self

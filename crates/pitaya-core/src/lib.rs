@@ -8,6 +8,7 @@
 //! * How handlers are registered: [`Component`], [`Handlers`], [`Endpoint`], [`Layer`] and [`from_fn`].
 //! * What can be replaced: [`Acceptor`], [`GroupStore`], [`Reporter`], [`Serializer`],
 //!   [`PacketCodec`], and [`SessionStep`] for what joins bind and close.
+//! * What is called at start and stop: [`Lifecycle`]; what runs in the background: [`Tasks`] and their timers.
 //! * How it is configured: [`config`].
 
 pub mod acceptor;
@@ -21,6 +22,7 @@ pub mod extract;
 mod group;
 mod handler;
 mod id;
+mod lifecycle;
 mod payload;
 mod push;
 pub mod reporter;
@@ -29,6 +31,7 @@ mod serializer;
 mod server_info;
 mod session;
 mod tasks;
+mod timer;
 
 pub use acceptor::Acceptor;
 pub use app::{App, AppParts};
@@ -40,6 +43,7 @@ pub use extract::FromRequest;
 pub use group::{Group, GroupError, GroupStore};
 pub use handler::Handler;
 pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
+pub use lifecycle::{Lifecycle, Module, Phase};
 pub use payload::{IntoPayload, IntoReply, Json};
 pub use pitaya_protocol::{
     HandshakeData, HandshakeError, HandshakeSys, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec, Route,
@@ -51,6 +55,7 @@ pub use serializer::{JsonSerializer, Serializer};
 pub use server_info::ServerInfo;
 pub use session::{CloseReason, PoolOptions, Pushed, Session, SessionLink, SessionPool, SessionStep, StepList};
 pub use tasks::{Tasks, panic_text};
+pub use timer::{Timer, TimerBuilder};
 
 use std::pin::Pin;
 
@@ -62,7 +67,45 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub mod __private {
     pub use std::{boxed::Box, sync::Arc};
 
-    use crate::{FromRequest, IntoReply, Needs, Reply, extract};
+    use crate::{ComponentBuilder, FromRequest, IntoReply, Lifecycle, Needs, Reply, extract};
+
+    /// Asks whether `C` has a [`Lifecycle`]: of the two traits below, `(&Probe::<C>::new()).live(builder)` takes the method
+    /// of the first that fits.
+    #[derive(Debug)]
+    pub struct Probe<C>(std::marker::PhantomData<C>);
+
+    impl<C> Probe<C> {
+        /// Asks about `C`.
+        #[expect(clippy::new_without_default, reason = "only the macro makes one")]
+        #[must_use]
+        pub const fn new() -> Self {
+            Self(std::marker::PhantomData)
+        }
+    }
+
+    /// A component with a lifecycle takes part in start and stop.
+    pub trait Living<C> {
+        /// Registers the lifecycle.
+        fn live(&self, builder: ComponentBuilder<C>) -> ComponentBuilder<C>;
+    }
+
+    impl<C: Lifecycle> Living<C> for Probe<C> {
+        fn live(&self, builder: ComponentBuilder<C>) -> ComponentBuilder<C> {
+            builder.lifecycle()
+        }
+    }
+
+    /// Any other component does not.
+    pub trait Plain<C> {
+        /// Registers nothing.
+        fn live(&self, builder: ComponentBuilder<C>) -> ComponentBuilder<C>;
+    }
+
+    impl<C> Plain<C> for &Probe<C> {
+        fn live(&self, builder: ComponentBuilder<C>) -> ComponentBuilder<C> {
+            builder
+        }
+    }
 
     /// Records what an argument needs that is not the last one: it may not consume the payload.
     pub fn part<T, C>(needs: &mut Needs, _component: &Arc<C>)

@@ -5,6 +5,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::BoxFuture;
+
 /// What is counted: its name, its meaning, and the names of its labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -63,6 +65,10 @@ pub trait Reporter: Send + Sync + 'static {
     fn gauge(&self, desc: &Desc, labels: &[&str]) -> Arc<dyn Gauge>;
     /// A histogram with these label values.
     fn histogram(&self, desc: &Desc, labels: &[&str]) -> Arc<dyn Histogram>;
+    /// Hands over what is held back (a batch of datagrams, say). Called once at the end of a stop, which waits for it.
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
     /// Whether anybody looks at the values. The engine reads no clock for a reporter that answers `false`.
     fn is_enabled(&self) -> bool {
         true

@@ -2,6 +2,7 @@
 
 mod binding;
 mod data;
+mod handshake;
 mod pool;
 mod step;
 
@@ -172,6 +173,13 @@ pub trait SessionLink: Send + Sync + 'static {
     fn kick(&self) -> Pushed;
     /// Closes the connection when everything that was queued has been written.
     fn close(&self, reason: CloseReason);
+    /// Closes the connection as a stopping server does: no more is read, requests that have been read are answered (within
+    /// the grace period), then what was queued is written.
+    fn drain(&self, reason: CloseReason);
+    /// How many requests of the client have not been answered yet.
+    fn requests_in_flight(&self) -> usize {
+        0
+    }
     /// Whether so much is queued that somebody with more should let the connection write first.
     fn is_crowded(&self) -> bool {
         false
@@ -290,6 +298,14 @@ impl Session {
     /// callbacks run in the connection's task.
     pub fn close(&self) {
         self.0.link.close(CloseReason::Closed);
+    }
+
+    /// How many requests of this client are being handled: read, and not answered yet. Notifies do not count.
+    ///
+    /// For a session whose connection is elsewhere, those that are handled here.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.0.link.requests_in_flight()
     }
 
     /// Runs a callback once when the session closes, before those that the app registered for all sessions.

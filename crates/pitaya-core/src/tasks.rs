@@ -12,6 +12,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    /// The set that this one is a part of.
+    whole: Option<TaskTracker>,
     stop: CancellationToken,
 }
 
@@ -22,6 +24,12 @@ impl Tasks {
         Self::default()
     }
 
+    /// A part of this set, with a stop of its own: its tasks count as tasks of the whole, and a stop of the whole stops them.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { tracker: TaskTracker::new(), whole: Some(self.tracker.clone()), stop: self.stop.child_token() }
+    }
+
     /// Runs a future as a task of its own. A panic in it is logged under `name` and ends only this task.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let task = self.tracker.track_future(async move {
@@ -30,7 +38,10 @@ impl Tasks {
             }
         });
         #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
-        drop(tokio::spawn(task));
+        match &self.whole {
+            Some(whole) => drop(tokio::spawn(whole.track_future(task))),
+            None => drop(tokio::spawn(task)),
+        }
     }
 
     /// How many tasks are running.
@@ -78,6 +89,24 @@ mod tests {
         tasks.spawn("waits", async move { stopping.cancelled().await });
         assert!(tasks.stop(Duration::from_secs(10)).await);
         assert!(tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_part_is_stopped_alone_and_counts_in_the_whole() {
+        let whole = Tasks::new();
+        let part = whole.part();
+        for tasks in [&whole, &part] {
+            let stopping = tasks.stopping().clone();
+            tasks.spawn("waits", async move { stopping.cancelled().await });
+        }
+        assert_eq!((whole.len(), part.len()), (2, 1));
+        assert!(part.stop(Duration::from_secs(10)).await);
+        assert_eq!((whole.len(), part.len(), whole.stopping().is_cancelled()), (1, 0, false));
+        let part = whole.part();
+        let stopping = part.stopping().clone();
+        part.spawn("waits", async move { stopping.cancelled().await });
+        assert!(whole.stop(Duration::from_secs(10)).await);
+        assert!(part.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,6 +50,10 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
             fn into_component(self: #krate::__private::Arc<Self>) -> #krate::Component {
                 let #variable = #builder(#name, self);
                 #(#calls)*
+                let #variable = {
+                    use #krate::__private::{Living as _, Plain as _};
+                    (&#krate::__private::Probe::<Self>::new()).live(#variable)
+                };
                 #variable.build()
             }
         }

@@ -11,7 +11,7 @@ use crate::compression::InflateError;
 use crate::dictionary::DictionaryError;
 
 pub use request::{HandshakeData, HandshakeSys};
-pub use response::HandshakeResponse;
+pub use response::{HandshakeReason, HandshakeResponse};
 
 /// Why a handshake body cannot be read or written.
 #[derive(Debug, Error)]

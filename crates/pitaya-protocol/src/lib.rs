@@ -51,7 +51,7 @@ pub mod route;
 pub use compression::{Compression, InflateError, inflate, looks_compressed};
 pub use connection::{CloseReason, Connection, Event, Limits, ProtocolError, Role, State, TimeoutAction, Timeouts};
 pub use dictionary::{Dictionary, DictionaryError};
-pub use handshake::{HandshakeData, HandshakeError, HandshakeResponse, HandshakeSys};
+pub use handshake::{HandshakeData, HandshakeError, HandshakeReason, HandshakeResponse, HandshakeSys};
 pub use message::{
     EncodeOptions, Head, HeadBuf, InvalidReason, MAX_HEAD_LEN, MAX_ROUTE_LEN, Message, MessageError, MessageKind,
     RouteRef,

@@ -4,8 +4,8 @@
 
 use bytes::{Bytes, BytesMut};
 use pitaya_protocol::{
-    Compression, Dictionary, EncodeOptions, HandshakeData, HandshakeResponse, Head, HeadBuf, InflateError, Message,
-    Packet, PacketCodec, PacketKind, PomeloCodec, Route, inflate,
+    Compression, Dictionary, EncodeOptions, HandshakeData, HandshakeReason, HandshakeResponse, Head, HeadBuf,
+    InflateError, Message, Packet, PacketCodec, PacketKind, PomeloCodec, Route, inflate,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -215,10 +215,12 @@ proptest! {
         seconds in 1..=i32::MAX as u64,
         dictionary in dictionary(),
         serializer in "\\PC{0,20}",
+        reason in proptest::option::of(("\\PC{0,20}", "\\PC{0,20}")),
         compression in any::<bool>(),
     ) {
         let heartbeat = Some(std::time::Duration::from_secs(seconds));
-        let response = HandshakeResponse { code, heartbeat, dictionary, serializer };
+        let reason = reason.map(|(code, msg)| HandshakeReason { code, msg });
+        let response = HandshakeResponse { code, heartbeat, dictionary, serializer, reason };
         let body = response.encode(compression).unwrap();
         prop_assert_eq!(HandshakeResponse::parse(&body, LIMIT).unwrap(), response);
     }

@@ -101,6 +101,7 @@ mod handshakes {
             heartbeat: Some(Duration::from_secs(30)),
             dictionary,
             serializer: String::from("json"),
+            reason: None,
         }
     }
 

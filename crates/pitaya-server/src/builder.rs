@@ -2,17 +2,16 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     future::Future,
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use bytes::Bytes;
 use pitaya_core::{
-    Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, JsonSerializer, Layer, PoolOptions,
-    PushFormat, Reporter, Result as CoreResult, Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep,
-    StepList, Tasks, Uid,
+    Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, HandshakeData, JsonSerializer, Layer,
+    Lifecycle, Module, PoolOptions, PushFormat, Reporter, Result as CoreResult, Serializer, ServerId, ServerInfo,
+    Session, SessionPool, SessionStep, StepList, Tasks, Uid,
     config::{Config, Preset, Row, Setting, Table, Value},
     reporter::NoReporter,
 };
@@ -22,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     BuildError, MemoryGroups, Problem, Server,
     acceptor::AnyAcceptor,
+    connection::Dispatch,
     engine::{Engine, HandshakeBodies, Options},
+    lifecycle::Parts,
     metrics::Metrics,
     registry::{Registry, RegistryOptions},
     settings,
@@ -36,6 +37,7 @@ pub struct ServerBuilder {
     id: Option<String>,
     acceptors: Vec<Box<dyn AnyAcceptor>>,
     components: Vec<Component>,
+    modules: Vec<Module>,
     layers: Vec<Box<dyn Layer>>,
     ordered: bool,
     steps: StepList,
@@ -58,6 +60,7 @@ impl ServerBuilder {
             id: None,
             acceptors: Vec::new(),
             components: Vec::new(),
+            modules: Vec::new(),
             layers: Vec::new(),
             ordered: false,
             steps: StepList::new(),
@@ -95,6 +98,26 @@ impl ServerBuilder {
     /// Adds a component that was made with [`Component::builder`].
     pub fn component(mut self, component: Component) -> Self {
         self.components.push(component);
+        self
+    }
+
+    /// Adds a module: something that starts and stops with the app, under a name of its own.
+    ///
+    /// Modules start in the order of registration, before components, and stop in reverse. Handlers find one by type with
+    /// `State<T>` or [`App::module`], by name with [`App::module_named`].
+    pub fn module<T: Lifecycle>(self, name: impl Into<Arc<str>>, module: T) -> Self {
+        self.shared_module(name, Arc::new(module))
+    }
+
+    /// As [`module`](Self::module), before all that have been added so far.
+    pub fn module_before<T: Lifecycle>(mut self, name: impl Into<Arc<str>>, module: T) -> Self {
+        self.modules.insert(0, Module::new(name, Arc::new(module)));
+        self
+    }
+
+    /// As [`module`](Self::module), for one that somebody else holds, too.
+    pub fn shared_module<T: Lifecycle>(mut self, name: impl Into<Arc<str>>, module: Arc<T>) -> Self {
+        self.modules.push(Module::new(name, module));
         self
     }
 
@@ -137,6 +160,20 @@ impl ServerBuilder {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.steps.on_close(callback);
+        self
+    }
+
+    /// Looks at each client's handshake before it is accepted (protocol.md 2.4). Validators run in the order of
+    /// registration; `name` is for the logs.
+    ///
+    /// It may wait for others, within the handshake time-out, and may bind the session at once. An error refuses the
+    /// client: it gets a response with the code 400 and the error's code and text, and its connection closes.
+    pub fn handshake_validator<F, Fut>(mut self, name: impl Into<Arc<str>>, validator: F) -> Self
+    where
+        F: Fn(Session, Arc<HandshakeData>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CoreResult<()>> + Send + 'static,
+    {
+        self.steps.validator(name, validator);
         self
     }
 
@@ -231,6 +268,7 @@ impl ServerBuilder {
         if self.frontend && self.acceptors.is_empty() {
             problems.push(Problem::NoAcceptor);
         }
+        let parts = self.parts(&mut problems);
         let tasks = Tasks::new();
         // A name that is wrong has been told; the routes are checked with another one.
         let Some(kind) = server.as_ref().map(|server| server.kind.clone()).or_else(|| "server".try_into().ok()) else {
@@ -246,7 +284,7 @@ impl ServerBuilder {
         let registry = Registry::new(std::mem::take(&mut self.components), &options, &mut problems);
         self.check_needs(&registry, &mut problems);
         match (problems.is_empty(), server) {
-            (true, Some(server)) => self.assemble(server, registry, dictionary, tasks),
+            (true, Some(server)) => self.assemble(server, registry, parts, dictionary, tasks),
             _ => Err(BuildError { problems }),
         }
     }
@@ -267,6 +305,20 @@ impl ServerBuilder {
         Some(info)
     }
 
+    /// Collects what starts and stops with the app, and lets handlers find the modules by type.
+    fn parts(&mut self, problems: &mut Vec<Problem>) -> Vec<Module> {
+        let mut names = HashSet::new();
+        for module in &self.modules {
+            if !names.insert(module.name()) {
+                problems.push(Problem::DuplicateModule { name: module.name().to_owned() });
+            }
+            let any = module.any();
+            self.states.entry((*any).type_id()).or_insert(any);
+        }
+        let components = self.components.iter().filter_map(Component::lifecycle);
+        self.modules.iter().chain(components).cloned().collect()
+    }
+
     fn check_needs(&self, registry: &Registry, problems: &mut Vec<Problem>) {
         for (route, needs) in registry.needs() {
             for format in needs.formats().iter().filter(|format| **format != self.serializer.name()) {
@@ -282,6 +334,7 @@ impl ServerBuilder {
         self,
         server: ServerInfo,
         registry: Registry,
+        parts: Vec<Module>,
         dictionary: Dictionary,
         tasks: Tasks,
     ) -> Result<Server, BuildError> {
@@ -293,20 +346,15 @@ impl ServerBuilder {
         };
         let heartbeat = config.get(&settings::HEARTBEAT_INTERVAL);
         let dictionary = Arc::new(dictionary);
-        let handshake = |code| {
-            let response = HandshakeResponse {
-                code,
-                heartbeat: Some(heartbeat),
-                dictionary: (*dictionary).clone(),
-                serializer: self.serializer.name().to_owned(),
-            };
-            let body = response.encode(config.get(&settings::COMPRESSION));
-            body.map(Bytes::from).map_err(|error| BuildError { problems: vec![Problem::Handshake(error.to_string())] })
+        let accepted = HandshakeResponse {
+            code: HandshakeResponse::OK,
+            heartbeat: Some(heartbeat),
+            dictionary: (*dictionary).clone(),
+            serializer: self.serializer.name().to_owned(),
+            reason: None,
         };
-        let handshake = HandshakeBodies {
-            accepted: handshake(HandshakeResponse::OK)?,
-            refused: handshake(HandshakeResponse::REFUSED)?,
-        };
+        let handshake = HandshakeBodies::new(accepted, config.get(&settings::COMPRESSION))
+            .map_err(|error| BuildError { problems: vec![Problem::Handshake(error.to_string())] })?;
         let push_dictionary = self.push_codes.then(|| Arc::clone(&dictionary));
         let sessions = SessionPool::new(PoolOptions {
             steps: self.steps,
@@ -332,8 +380,20 @@ impl ServerBuilder {
                 write_timeout: config.get(&settings::WRITE_TIMEOUT),
                 unfinished: config.get(&settings::SESSION_UNFINISHED),
                 max_inflated: config.get(&settings::MESSAGE_MAX_INFLATED).0,
+                step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
+                drain: config.get(&settings::DRAIN_ENABLED),
+                drain_timeout: config.get(&settings::DRAIN_TIMEOUT),
+                drain_period: config.get(&settings::DRAIN_PERIOD),
+                shutdown_kick: config.get(&settings::SHUTDOWN_KICK),
                 shutdown_grace: config.get(&settings::SHUTDOWN_GRACE),
             },
+            dispatch: Dispatch::new(config.get(&settings::DISPATCH_CONCURRENCY), config.get(&settings::LOCAL_BUFFER)),
+            parts: Parts::new(
+                parts,
+                config.get(&settings::MODULE_START_TIMEOUT),
+                config.get(&settings::MODULE_STOP_TIMEOUT),
+            ),
+            work: tasks.part(),
             metrics: Metrics::new(&*self.reporter),
             measures: self.reporter.is_enabled(),
             app: App::new(AppParts {
@@ -344,6 +404,7 @@ impl ServerBuilder {
                 config,
                 tasks,
                 states: self.states,
+                modules: self.modules,
             }),
             sessions,
             registry,
@@ -353,6 +414,8 @@ impl ServerBuilder {
             compression,
             handshake,
             stop_accepting: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            hurry: CancellationToken::new(),
             cut_off: AtomicUsize::new(0),
         };
         Ok(Server::new(engine, self.acceptors))

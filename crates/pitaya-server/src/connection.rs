@@ -6,6 +6,7 @@
 mod io;
 mod outbox;
 mod timer;
+mod waiting;
 mod ws;
 
 use std::{
@@ -19,18 +20,20 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pitaya_core::{
-    CloseReason, Session,
+    BoxFuture, CloseReason, Error, Result as CoreResult, Session,
     acceptor::{Established, Incoming, Link},
 };
 use pitaya_protocol::{Connection as Protocol, Event, HandshakeData, Packet, Role};
 use tokio::{task::coop, time::Instant};
 
 pub(crate) use outbox::Outbox;
+pub(crate) use waiting::{Dispatch, Permit};
 
 use crate::{dispatch::Tag, engine::Engine, runner::SessionRunner};
 use io::{Wire, WireError};
 use outbox::Phase;
 use timer::Timer;
+use waiting::Waiting;
 
 /// How many packets a connection handles before others get their turn. A quarter of a task's budget, so that handlers which
 /// find what they ask for (a channel with room, say) do not suspend for lack of it.
@@ -72,6 +75,13 @@ enum Rest {
     Later,
 }
 
+/// What one look at everything may do before others get their turn.
+struct Turn {
+    packets: u32,
+    /// Kept from one message to the next: most end at once and give it back.
+    permit: Option<Permit>,
+}
+
 /// Everything that the connection's task owns.
 pub(crate) struct Connection {
     pub(crate) engine: Arc<Engine>,
@@ -81,6 +91,10 @@ pub(crate) struct Connection {
     protocol: Protocol,
     wire: Wire,
     timer: Timer,
+    /// The validators look at the handshake; meanwhile nothing is handled.
+    validating: Option<BoxFuture<'static, CoreResult<()>>>,
+    /// Messages that wait for a permit.
+    waiting: Option<Box<Waiting>>,
     /// When a stopping server no longer waits for the handlers of this connection.
     drain_deadline: Option<Instant>,
     /// Until when a closing connection may write what is queued, and why it closes. A client that reads a byte now and
@@ -100,6 +114,8 @@ impl Connection {
             protocol: Protocol::new(Role::Server, engine.timeouts, accepted.into_std()),
             wire: Wire::new(link),
             timer: Timer::new(accepted + engine.timeouts.handshake),
+            validating: None,
+            waiting: None,
             drain_deadline: None,
             flush_deadline: None,
             engine,
@@ -107,9 +123,9 @@ impl Connection {
     }
 
     async fn run(&mut self) {
-        if self.engine.stop_accepting.is_cancelled() {
-            // It arrived while the server was told to stop, and was not seen when all sessions were.
-            self.outbox.advance(Phase::Draining);
+        if self.engine.closing.is_cancelled() {
+            // It arrived while the server closed its clients, and was not seen when all sessions were.
+            self.outbox.advance(Phase::Draining(CloseReason::Shutdown));
         }
         let reason = std::future::poll_fn(|cx| {
             // A panic here is a bug of ours or of a user's codec; it costs this connection only.
@@ -138,7 +154,12 @@ impl Connection {
         .await;
         let io = self.wire.close();
         if owes_goodbye(reason) {
-            let mut goodbye = pin!(io::say_goodbye(io, engine.options.write_timeout));
+            // Writing what was queued and waiting for the client have one deadline.
+            let patience = match self.flush_deadline {
+                Some((deadline, _)) => deadline.saturating_duration_since(Instant::now()),
+                None => engine.options.write_timeout,
+            };
+            let mut goodbye = pin!(io::say_goodbye(io, patience));
             std::future::poll_fn(|cx| {
                 self.poll_rest(cx);
                 goodbye.as_mut().poll(cx)
@@ -157,18 +178,18 @@ impl Connection {
 
     /// Lets unfinished handlers end; when the server stops, only within the grace period.
     async fn finish_handlers(&mut self) {
-        let (stopping, grace) = (self.engine.app.tasks().stopping().clone(), self.engine.options.shutdown_grace);
-        let deadline = self.drain_deadline;
-        let mut grace_over = pin!(async move {
+        let (stopping, grace) = (self.engine.closing.clone(), self.engine.options.shutdown_grace);
+        let (hurry, deadline) = (self.engine.hurry.clone(), self.drain_deadline);
+        let mut grace_over = pin!(hurry.run_until_cancelled_owned(async move {
             if let Some(deadline) = deadline {
                 return tokio::time::sleep_until(deadline).await;
             }
             stopping.cancelled().await;
             tokio::time::sleep(grace).await;
-        });
+        }));
         std::future::poll_fn(|cx| {
             self.poll_rest(cx);
-            if self.runner.is_empty() { Poll::Ready(()) } else { grace_over.as_mut().poll(cx) }
+            if self.runner.is_empty() { Poll::Ready(()) } else { grace_over.as_mut().poll(cx).map(drop) }
         })
         .await;
     }
@@ -183,7 +204,7 @@ impl Connection {
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.outbox.wake_up();
-        let mut turn = PACKETS_AT_ONCE;
+        let mut turn = Turn { packets: PACKETS_AT_ONCE, permit: None };
         loop {
             let now = Instant::now();
             let all_handled = self.handle_messages(cx, &mut turn, now);
@@ -191,12 +212,13 @@ impl Connection {
             let look = self.outbox.look();
             match look.phase {
                 Phase::Dead(reason) => return Poll::Ready(reason),
-                Phase::Draining => {
+                Phase::Draining(reason) => {
                     let grace = self.engine.options.shutdown_grace;
                     let deadline = *self.drain_deadline.get_or_insert_with(|| now + grace);
-                    if (all_handled && self.runner.is_empty()) || deadline <= now {
-                        // Every handler has answered or had its time; what they queued goes out before the kick.
-                        drop(self.outbox.kick_and_close(CloseReason::Shutdown));
+                    let hurried = reason == CloseReason::Shutdown && self.engine.hurry.is_cancelled();
+                    if (all_handled && self.runner.is_empty()) || deadline <= now || hurried {
+                        // Every handler has answered or had its time; what they queued goes out before the end.
+                        self.end_drain(reason);
                         continue;
                     }
                 }
@@ -215,7 +237,7 @@ impl Connection {
                 (Poll::Ready(Ok(())), _) if look.is_crowded && !self.outbox.look().is_crowded => continue,
                 _ => {}
             }
-            if self.reads(look.is_crowded, look.phase, now) && turn > 0 {
+            if self.reads(look.is_crowded, look.phase, now) && turn.packets > 0 {
                 match self.wire.poll_read(cx) {
                     Poll::Ready(Ok(true)) => continue,
                     Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(CloseReason::ClientClosed),
@@ -234,33 +256,39 @@ impl Connection {
 
     /// Handles the messages that are here, and goes on with unfinished handlers, until neither moves. Returns whether no
     /// message is left.
-    fn handle_messages(&mut self, cx: &mut Context<'_>, turn: &mut u32, now: Instant) -> bool {
+    fn handle_messages(&mut self, cx: &mut Context<'_>, turn: &mut Turn, now: Instant) -> bool {
+        self.poll_validating(cx, now);
         // Older messages first: they were here before, and new ones may use up the task's budget.
         self.poll_unfinished(cx);
         loop {
             let rest = self.handle_packets(cx, turn, now);
+            let started = self.handle_waiting(cx, turn, now);
             let finished = self.poll_unfinished(cx);
-            // A handler that ended may have made room for messages that wait in the buffer.
-            if rest != Rest::NoRoom || !finished {
-                return rest == Rest::Nothing;
+            // What ended may have made room for messages that wait in the buffer, or for a permit.
+            let stuck = rest == Rest::NoRoom || self.waiting.is_some();
+            if !stuck || !(started || finished) {
+                return rest == Rest::Nothing && self.waiting.is_none();
             }
         }
     }
 
     /// Handles packets as long as it may. What has been read is handled also when the server stops.
-    fn handle_packets(&mut self, cx: &mut Context<'_>, turn: &mut u32, now: Instant) -> Rest {
+    fn handle_packets(&mut self, cx: &mut Context<'_>, turn: &mut Turn, now: Instant) -> Rest {
         loop {
-            if !self.runner.has_room() {
+            if self.validating.is_some() {
+                return Rest::Later;
+            }
+            if !self.has_room() {
                 return Rest::NoRoom;
             }
-            if *turn == 0 || !coop::has_budget_remaining() {
+            if turn.packets == 0 || !coop::has_budget_remaining() {
                 // The others get their turn; this one comes again.
-                *turn = 0;
+                turn.packets = 0;
                 cx.waker().wake_by_ref();
                 return Rest::Later;
             }
             let look = self.outbox.look();
-            if !matches!(look.phase, Phase::Open | Phase::Draining) || look.is_crowded {
+            if !look.phase.takes() || look.is_crowded {
                 return Rest::Later;
             }
             let packet = match self.wire.next_packet(&self.engine, &self.protocol, &self.outbox) {
@@ -280,21 +308,37 @@ impl Connection {
                     return Rest::Later;
                 }
             };
-            *turn -= 1;
-            self.handle_packet(cx, packet, now);
+            turn.packets -= 1;
+            self.handle_packet(cx, packet, turn, now);
         }
     }
 
-    fn handle_packet(&mut self, cx: &mut Context<'_>, packet: Packet, now: Instant) {
+    fn handle_packet(&mut self, cx: &mut Context<'_>, packet: Packet, turn: &mut Turn, now: Instant) {
         match self.protocol.handle_packet(packet, now.into_std()) {
-            Ok(Event::Data(body)) => self.handle_message(cx, body, now),
+            Ok(Event::Data(body)) => {
+                let permit = if self.waiting.is_none() { self.permit(turn) } else { None };
+                match permit {
+                    Some(permit) => turn.permit = self.handle_message(cx, body, permit, now),
+                    None => {
+                        let dispatch = &self.engine.dispatch;
+                        self.waiting.get_or_insert_with(|| Box::new(Waiting::new(dispatch))).push(body, dispatch);
+                    }
+                }
+            }
             Ok(Event::Handshake(body)) => match HandshakeData::parse(&body) {
-                // Kept as bytes: few handlers look at it, and its JSON tree is larger than the rest of a session.
-                Ok(_) => self.accept_handshake(&body, now),
+                Ok(handshake) => {
+                    // Kept as bytes, cut loose from the read buffer: few handlers look at it, and its JSON tree is larger
+                    // than the rest of a session.
+                    self.session.set_handshake(Bytes::copy_from_slice(&body));
+                    self.validating = self.engine.sessions.validate(&self.session, handshake);
+                    match self.validating {
+                        Some(_) => self.poll_validating(cx, now),
+                        None => self.accept_handshake(now),
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(session = %self.session.id(), %error, "handshake refused");
-                    self.protocol.refuse_handshake();
-                    self.outbox.push_handshake(&self.engine.handshake.refused, Some(CloseReason::HandshakeRefused));
+                    self.refuse_handshake(None);
                 }
             },
             Ok(Event::Established) => self.outbox.establish(),
@@ -303,12 +347,70 @@ impl Connection {
         }
     }
 
-    fn accept_handshake(&mut self, body: &[u8], now: Instant) {
-        // Cut loose from the read buffer, which would stay alive as long as the session.
-        self.session.set_handshake(Bytes::copy_from_slice(body));
+    /// Goes on with the validators, and answers the handshake when they have decided.
+    fn poll_validating(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(validating) = &mut self.validating else { return };
+        let Poll::Ready(valid) = validating.as_mut().poll(cx) else { return };
+        self.validating = None;
+        match valid {
+            Ok(()) => self.accept_handshake(now),
+            Err(error) => self.refuse_handshake(Some(error)),
+        }
+    }
+
+    fn refuse_handshake(&mut self, error: Option<Error>) {
+        let refused = self.engine.handshake.refused(error.map(|error| self.public_error("handshake", 0, error)));
+        self.protocol.refuse_handshake();
+        self.outbox.push_handshake(&refused, Some(CloseReason::HandshakeRefused));
+    }
+
+    fn accept_handshake(&mut self, now: Instant) {
         match self.protocol.accept_handshake(now.into_std()) {
             Ok(()) => self.outbox.push_handshake(&self.engine.handshake.accepted, None),
             Err(error) => self.refuse(&error),
+        }
+    }
+
+    /// Starts messages that waited for a permit. Returns whether any has been started.
+    fn handle_waiting(&mut self, cx: &mut Context<'_>, turn: &mut Turn, now: Instant) -> bool {
+        let mut started = false;
+        while self.runner.room() > 0
+            && let Some(waiting) = &mut self.waiting
+        {
+            if turn.packets == 0 {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            let permit = turn.permit.take().map_or_else(|| waiting.poll_permit(cx), Poll::Ready);
+            let Poll::Ready(permit) = permit else { break };
+            let message = waiting.pop();
+            if waiting.len() == 0 {
+                self.waiting = None;
+            }
+            let Some(message) = message else { break };
+            turn.packets -= 1;
+            turn.permit = self.handle_message(cx, message, permit, now);
+            started = true;
+        }
+        started
+    }
+
+    fn permit(&self, turn: &mut Turn) -> Option<Permit> {
+        turn.permit.take().or_else(|| self.engine.dispatch.try_permit())
+    }
+
+    /// Whether another message may be taken from the wire.
+    fn has_room(&self) -> bool {
+        let waiting = self.waiting.as_deref();
+        self.runner.room() > waiting.map_or(0, Waiting::len) && !waiting.is_some_and(Waiting::is_full)
+    }
+
+    fn end_drain(&mut self, reason: CloseReason) {
+        if reason == CloseReason::Shutdown && self.engine.options.shutdown_kick {
+            // One that is closing already needs no kick.
+            drop(self.outbox.kick_and_close(reason));
+        } else {
+            self.outbox.advance(Phase::Flushing(reason));
         }
     }
 
@@ -333,7 +435,7 @@ impl Connection {
     /// read all the same, to notice that it has gone.
     fn reads(&mut self, is_crowded: bool, phase: Phase, now: Instant) -> bool {
         let open = phase == Phase::Open && !is_crowded;
-        let handles = open && self.runner.has_room();
+        let handles = open && self.validating.is_none() && self.has_room();
         if handles {
             self.protocol.resume(now.into_std());
         } else {

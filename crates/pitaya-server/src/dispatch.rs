@@ -8,7 +8,7 @@ use pitaya_protocol::{Head, HeadBuf, MessageError, MessageKind, RouteParts, infl
 use tokio::time::Instant;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, Permit},
     metrics::Refused,
     registry::{HandlerIndex, Registered},
     runner::{Observe, Outcome},
@@ -24,6 +24,7 @@ pub(crate) struct Tag {
     handler: HandlerIndex,
     /// If anybody looks at the times.
     watch: Option<Watch>,
+    permit: Permit,
 }
 
 /// What it takes to report the times of one message.
@@ -50,33 +51,41 @@ enum Stop {
     /// The client gets an error, if it waits for an answer.
     Answer(Refused, Error),
     /// The client broke the protocol: its connection closes.
-    Close(Refused, MessageError),
+    Close(Refused, Box<dyn std::error::Error>),
 }
 
 impl Connection {
-    /// Handles the body of a Data packet.
-    pub(crate) fn handle_message(&mut self, cx: &mut TaskContext<'_>, mut message: Bytes, now: Instant) {
-        let head = match Head::decode(&message) {
-            Ok(head) => head,
-            Err(error) => return self.stop(0, Stop::Close(Refused::Undecodable, error)),
-        };
+    /// Handles the body of a Data packet. Gives the permit back unless the handler has suspended, and keeps it.
+    pub(crate) fn handle_message(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        message: Bytes,
+        permit: Permit,
+        now: Instant,
+    ) -> Option<Permit> {
+        match self.prepare(message) {
+            Ok((id, handler, body)) => self.call(cx, (id, handler, body), permit, now),
+            Err((id, stop)) => {
+                self.stop(id, stop);
+                Some(permit)
+            }
+        }
+    }
+
+    /// Decodes a message: its id, its handler and its body.
+    fn prepare(&self, mut message: Bytes) -> Result<(u64, HandlerIndex, Bytes), (u64, Stop)> {
+        let head = Head::decode(&message).map_err(|error| (0, Stop::Close(Refused::Undecodable, Box::new(error))))?;
         let (kind, id, body_at, compressed) = (head.kind, head.id, head.body_at, head.compressed);
         if kind == MessageKind::Request && id == 0 {
-            self.engine.metrics.refused(Refused::RequestIdZero);
-            return self.refuse(&RequestIdZero);
+            return Err((0, Stop::Close(Refused::RequestIdZero, Box::new(RequestIdZero))));
         }
-        let handler = match self.find(&head) {
-            Ok(handler) => handler,
-            Err(stop) => return self.stop(id, stop),
-        };
+        let handler = self.find(&head).map_err(|stop| (id, stop))?;
         message.advance(body_at);
         if compressed {
-            message = match inflate(&message, self.engine.options.max_inflated) {
-                Ok(body) => body.into(),
-                Err(error) => return self.stop(id, Stop::Close(Refused::Undecodable, MessageError::Inflate(error))),
-            };
+            let stop = |error| (id, Stop::Close(Refused::Undecodable, Box::new(MessageError::Inflate(error))));
+            message = inflate(&message, self.engine.options.max_inflated).map_err(stop)?.into();
         }
-        self.call(cx, id, handler, message, now);
+        Ok((id, handler, message))
     }
 
     /// Finds the handler, or what to say instead (protocol.md 4).
@@ -87,7 +96,7 @@ impl Connection {
         }
         let route = match head.route.resolve(&self.engine.dictionary) {
             Ok(route) => route,
-            Err(error) => return Err(Stop::Close(Refused::Undecodable, error)),
+            Err(error) => return Err(Stop::Close(Refused::Undecodable, Box::new(error))),
         };
         let Some(handler) = self.engine.registry.find(route) else {
             return Err(self.not_found(route));
@@ -124,12 +133,21 @@ impl Connection {
             }
             Stop::Close(refused, error) => {
                 self.engine.metrics.refused(refused);
-                self.refuse(&error);
+                self.refuse(&*error);
             }
         }
     }
 
-    fn call(&mut self, cx: &mut TaskContext<'_>, id: u64, handler: HandlerIndex, body: Bytes, now: Instant) {
+    fn call(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        (id, handler, body): (u64, HandlerIndex, Bytes),
+        permit: Permit,
+        now: Instant,
+    ) -> Option<Permit> {
+        if id != 0 {
+            self.outbox.request_started();
+        }
         let Self { engine, session, runner, .. } = self;
         let registered = engine.registry.get(handler);
         let context = Context::of_message(session.clone(), id);
@@ -138,23 +156,26 @@ impl Connection {
         let slow_polls = || Arc::clone(&registered.metrics.slow_polls);
         let watch = engine.measures.then(|| Watch { started: now, slow_polls: slow_polls() });
         // A notify to a request handler is handled, and its result thrown away.
-        let tag = Tag { id, handler, watch };
+        let tag = Tag { id, handler, watch, permit };
         let ready = runner.start(cx, tag, registered.ordered, || registered.chain.call(request));
-        if let Some((tag, outcome)) = ready {
-            self.finish(&tag, outcome);
-        }
+        let (tag, outcome) = ready?;
+        self.finish(&tag, outcome);
+        Some(tag.permit)
     }
 
     /// Takes the outcome of a chain: counts it, logs what only we may know, and answers.
     pub(crate) fn finish(&mut self, tag: &Tag, outcome: Outcome) {
         let reply = match outcome {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) => Err(self.for_client(tag, error)),
+            Ok(Err(error)) => Err(self.public_error(self.registered(tag).route.as_str(), tag.id, error)),
             Err(panic) => Err(self.panicked(tag, &*panic)),
         };
         if let Some(watch) = &tag.watch {
             let code = reply.as_ref().err().map(Error::code);
             self.registered(tag).metrics.response(watch.started.elapsed().as_nanos() as f64, code);
+        }
+        if tag.id != 0 {
+            self.outbox.request_ended();
         }
         self.answer(tag.id, reply);
     }
@@ -172,8 +193,8 @@ impl Connection {
 
     /// Keeps the cause of an internal error for ourselves.
     #[cold]
-    fn for_client(&self, tag: &Tag, error: Error) -> Error {
-        let (route, request) = (self.registered(tag).route.as_str(), self.request_id(tag));
+    pub(crate) fn public_error(&self, route: &str, id: u64, error: Error) -> Error {
+        let request = self.request_id(id);
         let Some(source) = error.source() else {
             tracing::debug!(route, request, %error, "handler failed");
             return error;
@@ -187,7 +208,7 @@ impl Connection {
     #[cold]
     fn panicked(&self, tag: &Tag, panic: &(dyn Any + Send)) -> Error {
         self.registered(tag).metrics.panics.add(1);
-        let (route, request) = (self.registered(tag).route.as_str(), self.request_id(tag));
+        let (route, request) = (self.registered(tag).route.as_str(), self.request_id(tag.id));
         tracing::error!(route, request, panic = panic_text(panic), "handler panicked");
         Error::new(code::INTERNAL, format!("internal error, request {request}"))
     }
@@ -196,8 +217,8 @@ impl Connection {
         self.engine.registry.get(tag.handler)
     }
 
-    fn request_id(&self, tag: &Tag) -> String {
-        Context::of_message(self.session.clone(), tag.id).request_id()
+    fn request_id(&self, id: u64) -> String {
+        Context::of_message(self.session.clone(), id).request_id()
     }
 }
 

@@ -6,13 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use pitaya_core::{App, Error, Serializer, SessionPool, code};
+use pitaya_core::{App, Error, Serializer, SessionPool, Tasks, code};
 use pitaya_protocol::{
-    Compression, Dictionary, Head, HeadBuf, Limits, MAX_BODY_LEN, MessageKind, PacketCodec, RouteRef, Timeouts,
+    Compression, Dictionary, HandshakeError, HandshakeReason, HandshakeResponse, Head, HeadBuf, Limits, MAX_BODY_LEN,
+    MessageKind, PacketCodec, RouteRef, Timeouts,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, registry::Registry};
+use crate::{connection::Dispatch, lifecycle::Parts, metrics::Metrics, registry::Registry};
 
 /// Made once by the builder; only read afterwards.
 pub(crate) struct Engine {
@@ -27,11 +28,20 @@ pub(crate) struct Engine {
     pub(crate) timeouts: Timeouts,
     pub(crate) options: Options,
     pub(crate) handshake: HandshakeBodies,
+    pub(crate) dispatch: Dispatch,
+    /// What starts and stops with the app.
+    pub(crate) parts: Parts,
     pub(crate) metrics: Metrics,
     /// Whether response times are measured: somebody looks at them.
     pub(crate) measures: bool,
     /// Cancelled when the server stops accepting: connections that are still being established end then.
     pub(crate) stop_accepting: CancellationToken,
+    /// Cancelled when the server closes its clients.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled when a stop no longer waits for handlers.
+    pub(crate) hurry: CancellationToken,
+    /// The tasks of acceptors and connections.
+    pub(crate) work: Tasks,
     /// How many handlers did not end in the grace period of the stop.
     pub(crate) cut_off: AtomicUsize,
 }
@@ -44,13 +54,42 @@ pub(crate) struct Options {
     pub(crate) write_timeout: Duration,
     pub(crate) unfinished: usize,
     pub(crate) max_inflated: usize,
+    pub(crate) step_timeout: Duration,
+    pub(crate) drain: bool,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) drain_period: Duration,
+    pub(crate) shutdown_kick: bool,
     pub(crate) shutdown_grace: Duration,
 }
 
 /// The bodies of the handshake response, written once per app (protocol.md 2.3).
 pub(crate) struct HandshakeBodies {
     pub(crate) accepted: Bytes,
-    pub(crate) refused: Bytes,
+    refused: Bytes,
+    /// What a refusal with a reason is made of.
+    refusal: HandshakeResponse,
+    compression: bool,
+}
+
+impl HandshakeBodies {
+    pub(crate) fn new(accepted: HandshakeResponse, compression: bool) -> Result<Self, HandshakeError> {
+        let refusal = HandshakeResponse { code: HandshakeResponse::REFUSED, ..accepted.clone() };
+        Ok(Self {
+            accepted: accepted.encode(compression)?.into(),
+            refused: refusal.encode(compression)?.into(),
+            refusal,
+            compression,
+        })
+    }
+
+    /// Refuses a handshake, with the reason if a validator has one.
+    pub(crate) fn refused(&self, reason: Option<Error>) -> Bytes {
+        let Some(error) = reason else { return self.refused.clone() };
+        let reason = HandshakeReason { code: error.code().to_owned(), msg: error.message().to_owned() };
+        let refusal = HandshakeResponse { reason: Some(reason), ..self.refusal.clone() };
+        // Only the heartbeat can be wrong, which was checked when the app was built.
+        refusal.encode(self.compression).map_or_else(|_| self.refused.clone(), Bytes::from)
+    }
 }
 
 /// A response, ready to be put into a packet.

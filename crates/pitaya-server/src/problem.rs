@@ -55,6 +55,12 @@ pub enum Problem {
         /// The name.
         name: String,
     },
+    /// Two modules have the same name.
+    #[error("two modules are named {name}")]
+    DuplicateModule {
+        /// The name.
+        name: String,
+    },
     /// Two handlers have the same route.
     #[error("two handlers have the route {route}")]
     DuplicateRoute {

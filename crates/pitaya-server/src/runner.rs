@@ -53,9 +53,9 @@ impl<T: Observe + Unpin> SessionRunner<T> {
         self.len() == 0
     }
 
-    /// Whether another message may start.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.held && self.len() < self.limit
+    /// How many more messages may start now.
+    pub(crate) fn room(&self) -> usize {
+        if self.held { 0 } else { self.limit.saturating_sub(self.len()) }
     }
 
     /// Starts a chain and polls it once. Returns its outcome and its tag if it is ready; otherwise the runner keeps it.

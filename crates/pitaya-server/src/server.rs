@@ -4,14 +4,12 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     net::SocketAddr,
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
-use futures_util::FutureExt as _;
-use pitaya_core::{App, BoxFuture, CloseReason};
+use pitaya_core::{App, BoxFuture, Error, Phase};
 
-use crate::{ServerBuilder, acceptor::AnyAcceptor, connection, engine::Engine};
+use crate::{ServerBuilder, acceptor::AnyAcceptor, engine::Engine, lifecycle::Failure, run, signal::Signals};
 
 /// A checked server that has not started yet. Made by [`Server::frontend`] and [`ServerBuilder::build`].
 pub struct Server {
@@ -43,9 +41,10 @@ impl Server {
         self.acceptors.iter().filter_map(|acceptor| acceptor.address()).collect()
     }
 
-    /// Runs the server. Await the result, after saying when to stop with [`Serve::with_graceful_shutdown`].
+    /// Runs the server. Await the result, after saying when to stop with [`Serve::with_graceful_shutdown`] or
+    /// [`Serve::with_signals`].
     pub fn serve(self) -> Serve {
-        Serve { server: self, shutdown: Box::pin(std::future::pending()) }
+        Serve { server: self, shutdown: Box::pin(std::future::pending()), hurry: Box::pin(std::future::pending()) }
     }
 }
 
@@ -56,40 +55,49 @@ impl fmt::Debug for Server {
 }
 
 /// A server about to run; await it.
+///
+/// It starts with the lifecycles of modules and components, then accepts clients until it is told to stop. A stop goes
+/// through these steps, each with a bound:
+///
+/// 1. [`App::is_ready`] says no, and no more clients are accepted.
+/// 2. With `pitaya.session.drain.enabled`: it waits until no client is left, at most `pitaya.session.drain.timeout`.
+/// 3. Nothing more is read from clients. Every request that has been read is answered, for which handlers have
+///    `pitaya.shutdown.graceperiod`; what is queued is written, then the client is kicked (unless `pitaya.shutdown.kick` is
+///    off) and its connection closes.
+/// 4. `before_shutdown` of components and modules, in the reverse order of their start.
+/// 5. Timers and tasks of the app are told to stop, and have the grace period to end.
+/// 6. `shutdown` of components and modules, in reverse order.
+/// 7. The reporter hands over what it holds.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve {
     server: Server,
     shutdown: BoxFuture<'static, ()>,
+    hurry: BoxFuture<'static, ()>,
 }
 
 impl Serve {
-    /// Stops the server when `shutdown` resolves: it stops accepting, stops reading, lets unfinished handlers end (at most
-    /// `pitaya.shutdown.graceperiod`), writes what is queued, kicks the clients and closes.
+    /// Stops the server when `shutdown` resolves, also while it is still starting.
     pub fn with_graceful_shutdown(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = Box::pin(shutdown);
         self
     }
 
+    /// Cuts short what a stop waits for when `hurry` resolves: the drain, if it waits for clients to go; else the grace
+    /// period of handlers.
+    pub fn with_hurry(mut self, hurry: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.hurry = Box::pin(hurry);
+        self
+    }
+
+    /// Stops at the first signal of the process (Ctrl-C or SIGTERM), and hurries at the second.
+    pub fn with_signals(self) -> Self {
+        let (first, second) = Signals::first_and_second();
+        self.with_graceful_shutdown(first).with_hurry(second)
+    }
+
     async fn run(self) -> Result<(), ServeError> {
         let Server { engine, acceptors } = self.server;
-        let stop = StopOnDrop(engine);
-        let engine = &stop.0;
-        for acceptor in acceptors {
-            if let Some(address) = acceptor.address() {
-                tracing::info!(%address, "accepting clients");
-            }
-            engine.app.tasks().spawn("acceptor", accept_clients(Arc::clone(engine), acceptor));
-        }
-        self.shutdown.await;
-        tracing::info!("stopping");
-        begin_stop(engine);
-        // Each connection has the grace period for its handlers, then the write time-out for what is queued.
-        let patience = engine.options.shutdown_grace + engine.options.write_timeout;
-        engine.app.tasks().stop(patience).await;
-        match engine.app.tasks().len() + engine.cut_off.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            count => Err(ServeError::NotDrained { count }),
-        }
+        run::run(engine, acceptors, self.shutdown, self.hurry).await
     }
 }
 
@@ -108,52 +116,44 @@ impl IntoFuture for Serve {
     }
 }
 
-/// Why a server did not end well.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a server did not start or end well.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
+    /// A module or component failed to start. Those that had been initialised before have been shut down.
+    #[error("{part} failed in {phase}: {error}")]
+    Start {
+        /// The name of the module or component.
+        part: String,
+        /// Where it failed.
+        phase: Phase,
+        /// Why; a panic and a time-out are errors, too.
+        error: Error,
+    },
     /// The grace period was over and something still ran.
     #[error("{count} handlers and tasks did not end within the grace period")]
     NotDrained {
         /// How many.
         count: usize,
     },
+    /// A module or component failed to stop; everything else has stopped.
+    #[error("{part} failed in {phase}: {error}")]
+    Stop {
+        /// The name of the first that failed; the log has all.
+        part: String,
+        /// Where it failed.
+        phase: Phase,
+        /// Why; a panic and a time-out are errors, too.
+        error: Error,
+    },
 }
 
-/// Accepts clients until the server stops.
-async fn accept_clients(engine: Arc<Engine>, mut acceptor: Box<dyn AnyAcceptor>) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = AssertUnwindSafe(acceptor.accept()).catch_unwind() => accepted,
-            () = engine.stop_accepting.cancelled() => return,
-        };
-        match accepted {
-            Ok(incoming) => {
-                let connection = connection::serve(Arc::clone(&engine), incoming);
-                engine.app.tasks().spawn("connection", connection);
-            }
-            Err(_) => {
-                tracing::error!("an acceptor panicked and accepts no more clients");
-                return;
-            }
-        }
+impl ServeError {
+    pub(crate) fn start(failure: Failure) -> Self {
+        Self::Start { part: failure.part, phase: failure.phase, error: failure.error }
     }
-}
 
-/// Stops accepting, and makes each connection end: no more reading, then its handlers, its queue, the kick.
-fn begin_stop(engine: &Engine) {
-    engine.stop_accepting.cancel();
-    for session in engine.sessions.all() {
-        engine.sessions.begin_close(&session, CloseReason::Shutdown);
-    }
-}
-
-/// A server whose future is dropped stops all the same; nobody waits for it then.
-struct StopOnDrop(Arc<Engine>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        begin_stop(&self.0);
-        self.0.app.tasks().stopping().cancel();
+    pub(crate) fn stop(failure: Failure) -> Self {
+        Self::Stop { part: failure.part, phase: failure.phase, error: failure.error }
     }
 }

@@ -91,6 +91,25 @@ pub static WRITE_TIMEOUT: Setting<Duration> = Setting::new(
 .aliases(&["pitaya.buffer.agent.conntimeout"])
 .checked(not_zero);
 
+/// How many messages are handled at once (K74). Ours is large, since it bounds memory and not throughput.
+pub static DISPATCH_CONCURRENCY: Setting<usize> = Setting::new(
+    "pitaya.concurrency.handler.dispatch",
+    65_536,
+    "How many messages of clients may be unfinished at once, over all sessions; one more waits until one has ended.",
+)
+.presets(&[(Preset::Docs2020, 15), (Preset::GoV2, 25), (Preset::GoV3, 25)])
+.checked(permits);
+
+/// How many messages wait to be handled before their connections are no longer read (K72).
+pub static LOCAL_BUFFER: Setting<usize> = Setting::new(
+    "pitaya.buffer.handler.localprocess",
+    1_024,
+    "How many messages may wait, over all sessions, because as many are unfinished as may be; the connection of one more is \
+     not read until it has its turn.",
+)
+.presets(&[(Preset::Docs2020, 20), (Preset::GoV2, 20), (Preset::GoV3, 20)])
+.checked(permits);
+
 /// How many handlers of one session may be unfinished.
 pub static SESSION_UNFINISHED: Setting<usize> = Setting::new(
     "pitaya.session.unfinished",
@@ -106,6 +125,54 @@ pub static SESSION_STEP_TIMEOUT: Setting<Duration> = Setting::new(
     "The longest that one callback of a bind or a close may take.",
 )
 .checked(not_zero);
+
+/// How long the start of one module or component may take.
+pub static MODULE_START_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.modules.starttimeout",
+    Duration::from_secs(60),
+    "The longest that one module or component may take for each step of the start.",
+)
+.checked(not_zero);
+
+/// How long the stop of one module or component may take.
+pub static MODULE_STOP_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.modules.stoptimeout",
+    Duration::from_secs(20),
+    "The longest that one module or component may take for each step of the stop.",
+)
+.checked(not_zero);
+
+/// Whether a stopping server waits until its clients have gone.
+pub static DRAIN_ENABLED: Setting<bool> = Setting::new(
+    "pitaya.session.drain.enabled",
+    false,
+    "Whether a stopping server, which accepts no more clients, first waits until those it has are gone.",
+);
+
+/// How long a stopping server waits for its clients to go.
+pub static DRAIN_TIMEOUT: Setting<Duration> = Setting::new(
+    "pitaya.session.drain.timeout",
+    Duration::from_secs(6 * 3600),
+    "The longest that a stopping server waits until its clients are gone.",
+)
+.checked(not_endless);
+
+/// How often a stopping server says how many clients are left.
+pub static DRAIN_PERIOD: Setting<Duration> = Setting::new(
+    "pitaya.session.drain.period",
+    Duration::from_secs(5),
+    "How often a stopping server logs how many clients it waits for.",
+)
+.checked(not_zero);
+
+/// Whether a stopping server kicks its clients.
+pub static SHUTDOWN_KICK: Setting<bool> = Setting::new(
+    "pitaya.shutdown.kick",
+    true,
+    "Whether a stopping server kicks its clients before it closes their connections. Clients that reconnect by themselves \
+     do so after a close, but not after a kick.",
+)
+.presets(&[(Preset::GoV2, false), (Preset::GoV3, false)]);
 
 /// How long a stopping server waits for handlers and clients.
 pub static SHUTDOWN_GRACE: Setting<Duration> = Setting::new(
@@ -130,8 +197,16 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &OUTBOX_MESSAGES,
         &OUTBOX_BYTES,
         &WRITE_TIMEOUT,
+        &DISPATCH_CONCURRENCY,
+        &LOCAL_BUFFER,
         &SESSION_UNFINISHED,
         &SESSION_STEP_TIMEOUT,
+        &MODULE_START_TIMEOUT,
+        &MODULE_STOP_TIMEOUT,
+        &DRAIN_ENABLED,
+        &DRAIN_TIMEOUT,
+        &DRAIN_PERIOD,
+        &SHUTDOWN_KICK,
         &SHUTDOWN_GRACE,
     ]
 }
@@ -155,6 +230,11 @@ fn not_endless(value: &Duration) -> Result<(), &'static str> {
 
 fn not_none(value: &usize) -> Result<(), &'static str> {
     if *value == 0 { Err("at least 1") } else { Ok(()) }
+}
+
+fn permits(value: &usize) -> Result<(), &'static str> {
+    let fits = (1..=1 << 24).contains(value);
+    fits.then_some(()).ok_or("1 to 16777216")
 }
 
 fn packet_size(value: &Size) -> Result<(), &'static str> {

@@ -418,7 +418,7 @@ async fn a_handler_that_never_ends_is_cut_off_at_the_grace_period() {
     assert_eq!(start.elapsed().as_secs(), 4);
     drop(raw);
     let stopped = scene.server.stop().await;
-    assert_eq!(stopped, Err(ServeError::NotDrained { count: 1 }));
+    assert!(matches!(stopped, Err(ServeError::NotDrained { count: 1 })), "{stopped:?}");
     assert_eq!(start.elapsed().as_secs(), 4);
     assert_eq!(scene.gone.load(Ordering::SeqCst), 2, "its future is dropped");
     assert_eq!(*scene.reasons.lock().unwrap(), [CloseReason::Shutdown]);
@@ -489,7 +489,8 @@ async fn a_task_that_does_not_end_is_an_error() {
     tasks.spawn("well-behaved", async move { stopping.cancelled().await });
     tasks.spawn("stuck", std::future::pending());
     let start = Instant::now();
-    assert_eq!(scene.server.stop().await, Err(ServeError::NotDrained { count: 1 }));
+    let stopped = scene.server.stop().await;
+    assert!(matches!(stopped, Err(ServeError::NotDrained { count: 1 })), "{stopped:?}");
     assert_eq!(start.elapsed().as_secs(), 7);
 }
 

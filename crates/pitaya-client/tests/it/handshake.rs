@@ -65,7 +65,7 @@ async fn a_response_of_exactly_1024_bytes_is_read() {
 async fn code_400_refuses_and_no_ack_is_sent() {
     let json = ACCEPTED.replace("200", "400");
     let error = answered_with(handshake(&json)).await;
-    assert!(matches!(error, ConnectError::Refused { code: 400 }));
+    assert!(matches!(error, ConnectError::Refused { code: 400, reason: None }));
 }
 
 #[tokio::test]

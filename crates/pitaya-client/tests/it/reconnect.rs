@@ -132,7 +132,7 @@ async fn a_refused_handshake_ends_the_attempts() {
     let CloseReason::ReconnectFailed { last: Some(last), .. } = reason else {
         panic!("{reason:?}");
     };
-    assert!(matches!(*last, ConnectError::Refused { code: 400 }));
+    assert!(matches!(*last, ConnectError::Refused { code: 400, .. }));
 }
 
 #[tokio::test]

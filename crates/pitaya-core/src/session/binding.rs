@@ -155,7 +155,7 @@ pub(super) async fn close(session: &Session, reason: CloseReason) {
 }
 
 /// Waits for a step with a bound, and turns its panic into an error, also one that comes before its first await.
-async fn guard<T, F>(patience: Duration, what: &'static str, step: impl FnOnce() -> F) -> Result<T>
+pub(super) async fn guard<T, F>(patience: Duration, what: &'static str, step: impl FnOnce() -> F) -> Result<T>
 where
     F: Future<Output = T>,
 {

@@ -11,8 +11,11 @@ use std::{
     time::Duration,
 };
 
-use super::{CloseReason, Session, SessionLink, SessionStep, StepList, binding};
-use crate::{PushFormat, SessionId, Tasks, Uid};
+use pitaya_protocol::HandshakeData;
+use tokio::sync::Notify;
+
+use super::{CloseReason, Session, SessionLink, SessionStep, StepList, binding, handshake, step::Validator};
+use crate::{BoxFuture, PushFormat, Result, SessionId, Tasks, Uid};
 
 /// All sessions of one app. Look-ups return clones, so no lock is ever held while somebody waits.
 #[derive(Clone)]
@@ -22,6 +25,8 @@ struct Inner {
     next_id: AtomicI64,
     by_id: RwLock<HashMap<SessionId, Session>>,
     by_uid: RwLock<HashMap<Uid, Session>>,
+    /// Told when the last session has been removed.
+    emptied: Notify,
     options: PoolOptions,
 }
 
@@ -46,6 +51,7 @@ impl SessionPool {
             next_id: AtomicI64::new(1),
             by_id: RwLock::default(),
             by_uid: RwLock::default(),
+            emptied: Notify::new(),
             options,
         }))
     }
@@ -65,9 +71,18 @@ impl SessionPool {
         binding::close(session, reason).await;
     }
 
-    /// Asks a session's connection to close for a reason of the engine's; returns at once.
-    pub fn begin_close(&self, session: &Session, reason: CloseReason) {
-        session.0.link.close(reason);
+    /// Asks all connections to [drain](SessionLink::drain); returns at once, with their number.
+    pub fn drain_all(&self, reason: CloseReason) -> usize {
+        let sessions = self.all();
+        sessions.iter().for_each(|session| session.0.link.drain(reason));
+        sessions.len()
+    }
+
+    /// Runs the handshake validators of the app; `None` if there are none. For engines.
+    #[must_use]
+    pub fn validate(&self, session: &Session, handshake: HandshakeData) -> Option<BoxFuture<'static, Result<()>>> {
+        let empty = self.0.options.steps.validators().is_empty();
+        (!empty).then(|| Box::pin(handshake::validate(session.clone(), Arc::new(handshake))) as _)
     }
 
     /// The session with this id.
@@ -100,6 +115,18 @@ impl SessionPool {
         self.len() == 0
     }
 
+    /// Waits until there are no sessions.
+    pub async fn emptied(&self) {
+        loop {
+            // Made before the look, so that a close in between is not missed.
+            let emptied = self.0.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// How pushes are written.
     #[must_use]
     pub fn format(&self) -> &PushFormat {
@@ -108,6 +135,10 @@ impl SessionPool {
 
     pub(super) fn steps(&self) -> &[Arc<dyn SessionStep>] {
         self.0.options.steps.as_slice()
+    }
+
+    pub(super) fn validators(&self) -> &[Validator] {
+        self.0.options.steps.validators()
     }
 
     pub(super) fn step_timeout(&self) -> Duration {
@@ -133,7 +164,11 @@ impl SessionPool {
     }
 
     pub(super) fn remove_id(&self, session: &Session) {
-        write(&self.0.by_id).remove(&session.id());
+        let mut by_id = write(&self.0.by_id);
+        by_id.remove(&session.id());
+        if by_id.is_empty() {
+            self.0.emptied.notify_waiters();
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
+use pitaya_protocol::HandshakeData;
+
 use crate::{BoxFuture, CloseReason, Result, Session, Uid};
 
 /// Something that takes part when a session is bound and when it closes: a callback of the application, a module that
@@ -39,9 +41,22 @@ pub trait SessionStep: Send + Sync + 'static {
     }
 }
 
+/// What looks at a client's handshake.
+#[derive(Clone)]
+pub(super) struct Validator {
+    /// For the logs.
+    pub(super) name: Arc<str>,
+    pub(super) check: Arc<Check>,
+}
+
+type Check = dyn Fn(Session, Arc<HandshakeData>) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
 /// The steps of an app, in the order of registration.
 #[derive(Clone, Default)]
-pub struct StepList(Vec<Arc<dyn SessionStep>>);
+pub struct StepList {
+    steps: Vec<Arc<dyn SessionStep>>,
+    validators: Vec<Validator>,
+}
 
 impl StepList {
     /// No steps.
@@ -52,7 +67,17 @@ impl StepList {
 
     /// Adds a step at the end.
     pub fn push(&mut self, step: impl SessionStep) {
-        self.0.push(Arc::new(step));
+        self.steps.push(Arc::new(step));
+    }
+
+    /// Adds something that looks at each handshake and may refuse it, or bind the session at once (protocol.md 2.4).
+    pub fn validator<F, Fut>(&mut self, name: impl Into<Arc<str>>, check: F)
+    where
+        F: Fn(Session, Arc<HandshakeData>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        let check = move |session, handshake| Box::pin(check(session, handshake)) as BoxFuture<'static, _>;
+        self.validators.push(Validator { name: name.into(), check: Arc::new(check) });
     }
 
     /// Adds a callback for each bind, which may refuse it.
@@ -83,13 +108,17 @@ impl StepList {
     }
 
     pub(super) fn as_slice(&self) -> &[Arc<dyn SessionStep>] {
-        &self.0
+        &self.steps
+    }
+
+    pub(super) fn validators(&self) -> &[Validator] {
+        &self.validators
     }
 }
 
 impl fmt::Debug for StepList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StepList({})", self.0.len())
+        write!(f, "StepList({}, validators: {})", self.steps.len(), self.validators.len())
     }
 }
 

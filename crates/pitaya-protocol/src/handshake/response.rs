@@ -32,6 +32,17 @@ pub struct HandshakeResponse {
     pub dictionary: Dictionary,
     /// Serializer of message bodies, `json` or `protobuf`.
     pub serializer: String,
+    /// Why the handshake was refused, if the server says so. Go's servers do not, and other clients read over it.
+    pub reason: Option<HandshakeReason>,
+}
+
+/// Why a server refused a handshake: the key `error` of the response, which is an addition of ours.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HandshakeReason {
+    /// The code of the error.
+    pub code: String,
+    /// The text for a person.
+    pub msg: String,
 }
 
 impl HandshakeResponse {
@@ -57,13 +68,15 @@ impl HandshakeResponse {
             .ok_or(HandshakeError::Heartbeat(self.heartbeat))?
             .as_secs();
         let dict: BTreeMap<&str, u16> = self.dictionary.iter().collect();
-        let dict: Vec<String> =
-            dict.into_iter().map(|(route, code)| format!("{}:{code}", Value::from(route))).collect();
+        let dict: Vec<String> = dict.into_iter().map(|(route, code)| format!("{}:{code}", text(route))).collect();
+        let reason = self.reason.as_ref().map_or_else(String::new, |reason| {
+            format!(r#""error":{{"code":{},"msg":{}}},"#, text(&reason.code), text(&reason.msg))
+        });
         let json = format!(
-            r#"{{"code":{},"sys":{{"dict":{{{}}},"heartbeat":{seconds},"serializer":{}}}}}"#,
+            r#"{{"code":{},{reason}"sys":{{"dict":{{{}}},"heartbeat":{seconds},"serializer":{}}}}}"#,
             self.code,
             dict.join(","),
-            Value::from(self.serializer.as_str()),
+            text(&self.serializer),
         );
         let compression = if compression { Compression::Above { threshold: 0 } } else { Compression::Off };
         Ok(avoid_read_step(json.into_bytes(), compression))
@@ -94,8 +107,14 @@ impl HandshakeResponse {
             heartbeat: sys.heartbeat.and_then(interval),
             dictionary: Dictionary::new(sys.dict.unwrap_or_default().0)?,
             serializer: sys.serializer.unwrap_or_else(|| String::from("json")),
+            reason: wire.error,
         })
     }
+}
+
+/// A JSON string.
+fn text(text: &str) -> Value {
+    Value::from(text)
 }
 
 /// Deflates and pads until the packet does not end with a step of Go's client.
@@ -127,6 +146,7 @@ fn interval(seconds: f64) -> Option<Duration> {
 struct Wire {
     code: u16,
     sys: Option<WireSys>,
+    error: Option<HandshakeReason>,
 }
 
 #[derive(Default, serde::Deserialize)]

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Waker,
 };
@@ -27,6 +27,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Says without the lock that [`look`](Self::look) would see something else than an open connection with room.
     attention: AtomicBool,
+    /// Requests that are being handled; counted by the task, read by anybody.
+    in_flight: AtomicU32,
 }
 
 struct State {
@@ -75,12 +77,19 @@ struct Taken {
 pub(super) enum Phase {
     /// Everything is taken.
     Open,
-    /// The server stops: handlers end, their replies and pushes are still taken, then the client is kicked.
-    Draining,
+    /// No more is read: handlers end, their replies and pushes are still taken, then the connection closes.
+    Draining(CloseReason),
     /// Nothing is taken any more; what is queued is written, then the connection closes.
     Flushing(CloseReason),
     /// Nothing is taken, and what is queued is thrown away.
     Dead(CloseReason),
+}
+
+impl Phase {
+    /// Whether messages in both directions are still taken: those of the client that have been read are handled to the end.
+    pub(super) fn takes(self) -> bool {
+        matches!(self, Self::Open | Self::Draining(_))
+    }
 }
 
 /// What the task sees when it looks.
@@ -103,7 +112,13 @@ impl Outbox {
             task: Task::Awake,
             waker: None,
         };
-        Self { engine, framing, state: Mutex::new(state), attention: AtomicBool::new(false) }
+        Self {
+            engine,
+            framing,
+            state: Mutex::new(state),
+            attention: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+        }
     }
 
     /// Queues a message of the server: the head and the body of a Data packet.
@@ -114,7 +129,7 @@ impl Outbox {
     /// Queues a heartbeat, unless something is queued already, which tells the client as much.
     pub(super) fn push_heartbeat(&self) {
         let mut state = self.state();
-        if state.queued.is_empty() && state.taken.bytes == 0 && matches!(state.phase, Phase::Open | Phase::Draining) {
+        if state.queued.is_empty() && state.taken.bytes == 0 && state.phase.takes() {
             self.encode(&mut state, PacketKind::Heartbeat, &[]);
             self.settle(&state);
         }
@@ -124,7 +139,7 @@ impl Outbox {
     pub(super) fn push_control(&self, opcode: OpCode, payload: &[u8]) {
         let mut state = self.state();
         // A client that sends pings and reads nothing gets no more than the bound allows.
-        if matches!(state.phase, Phase::Open | Phase::Draining) && !self.is_full(&state) {
+        if state.phase.takes() && !self.is_full(&state) {
             ws::put_header(opcode, payload.len(), &mut state.queued);
             state.queued.extend_from_slice(payload);
             state.messages += 1;
@@ -146,7 +161,7 @@ impl Outbox {
     fn add(&self, kind: PacketKind, body: &[&[u8]], then: Option<Phase>) -> Result<(), Error> {
         let (overflowed, waker) = {
             let mut state = self.state();
-            if !matches!(state.phase, Phase::Open | Phase::Draining) {
+            if !state.phase.takes() {
                 return Err(Error::new(code::CLIENT_CLOSED, "the session has closed"));
             }
             if self.is_full(&state) {
@@ -221,11 +236,12 @@ impl Outbox {
             let mut state = self.state();
             let forward = match state.phase {
                 Phase::Open => true,
-                Phase::Draining => matches!(phase, Phase::Flushing(_) | Phase::Dead(_)),
+                Phase::Draining(_) => matches!(phase, Phase::Flushing(_) | Phase::Dead(_)),
                 Phase::Flushing(_) => matches!(phase, Phase::Dead(_)),
                 Phase::Dead(_) => false,
             };
-            if !forward {
+            // The same phase again wakes the task: it looks at what has changed around it.
+            if !forward && phase != state.phase {
                 return;
             }
             state.phase = phase;
@@ -294,9 +310,19 @@ impl Outbox {
         true
     }
 
+    /// A request begins to be handled.
+    pub(crate) fn request_started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request has been answered.
+    pub(crate) fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Whether nothing is taken any more.
     pub(crate) fn is_closed(&self) -> bool {
-        !matches!(self.look().phase, Phase::Open | Phase::Draining)
+        !self.look().phase.takes()
     }
 
     /// Gives back memory that nothing is in.
@@ -339,10 +365,15 @@ impl SessionLink for Outbox {
     }
 
     fn close(&self, reason: CloseReason) {
-        self.advance(match reason {
-            CloseReason::Shutdown => Phase::Draining,
-            reason => Phase::Flushing(reason),
-        });
+        self.advance(Phase::Flushing(reason));
+    }
+
+    fn drain(&self, reason: CloseReason) {
+        self.advance(Phase::Draining(reason));
+    }
+
+    fn requests_in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed) as usize
     }
 
     fn is_crowded(&self) -> bool {

@@ -7,6 +7,7 @@ fn response(dictionary: Dictionary) -> HandshakeResponse {
         heartbeat: Some(Duration::from_secs(30)),
         dictionary,
         serializer: String::from("json"),
+        reason: None,
     }
 }
 
@@ -147,4 +148,16 @@ fn inflating_is_bounded() {
     let body = response.encode(true).unwrap();
     assert!(HandshakeResponse::parse(&body, 6000).is_ok());
     assert!(matches!(HandshakeResponse::parse(&body, 5000), Err(HandshakeError::Inflate(_))));
+}
+
+#[test]
+fn a_reason_lies_between_code_and_sys_and_is_read_back() {
+    let reason = HandshakeReason { code: "AUTH-1".into(), msg: "the \"token\" is old".into() };
+    let response = HandshakeResponse { code: 400, reason: Some(reason), ..response(Dictionary::default()) };
+    let body = response.encode(false).unwrap();
+    assert_eq!(
+        String::from_utf8(body.clone()).unwrap(),
+        r#"{"code":400,"error":{"code":"AUTH-1","msg":"the \"token\" is old"},"sys":{"dict":{},"heartbeat":30,"serializer":"json"}}"#
+    );
+    assert_eq!(HandshakeResponse::parse(&body, 1 << 20).unwrap(), response);
 }

@@ -1,0 +1,148 @@
+//! The life of a server: start, accept, stop.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::Fuse};
+use pitaya_core::{BoxFuture, CloseReason, Phase};
+use tokio::time::MissedTickBehavior;
+
+use crate::{ServeError, acceptor::AnyAcceptor, connection, engine::Engine};
+
+/// What the end of connections may take beyond its own deadlines: time to be scheduled.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Runs a server from its start to its end.
+pub(crate) async fn run(
+    engine: Arc<Engine>,
+    acceptors: Vec<Box<dyn AnyAcceptor>>,
+    mut shutdown: BoxFuture<'static, ()>,
+    hurry: BoxFuture<'static, ()>,
+) -> Result<(), ServeError> {
+    let mut hurry = hurry.fuse();
+    let guard = StopOnDrop(engine);
+    let engine = &guard.0;
+    let mut initialised = 0;
+    let started = tokio::select! {
+        started = engine.parts.start(&engine.app, &mut initialised) => Some(started),
+        () = &mut shutdown => None,
+    };
+    if let Some(Ok(())) = started {
+        for acceptor in acceptors {
+            if let Some(address) = acceptor.address() {
+                tracing::info!(%address, "accepting clients");
+            }
+            engine.work.spawn("acceptor", accept_clients(Arc::clone(engine), acceptor));
+        }
+        engine.app.set_ready(true);
+        shutdown.await;
+    }
+    tracing::info!("stopping");
+    engine.app.set_ready(false);
+    engine.stop_accepting.cancel();
+    if engine.options.drain {
+        tokio::select! {
+            () = drain(engine) => {}
+            () = &mut hurry => tracing::info!(sessions = engine.sessions.len(), "no longer waiting for clients to go"),
+        }
+    }
+    close_clients(engine, hurry).await;
+    let mut failures = engine.parts.stop(&engine.app, Phase::BeforeShutdown, initialised).await;
+    engine.app.tasks().stop(engine.options.shutdown_grace).await;
+    failures.extend(engine.parts.stop(&engine.app, Phase::Shutdown, initialised).await);
+    flush_reporter(engine).await;
+
+    if let Some(Err(failure)) = started {
+        return Err(ServeError::start(failure));
+    }
+    match engine.app.tasks().len() + engine.cut_off.load(Ordering::Relaxed) {
+        0 => failures.into_iter().next().map_or(Ok(()), |failure| Err(ServeError::stop(failure))),
+        count => Err(ServeError::NotDrained { count }),
+    }
+}
+
+/// Accepts clients until the server stops.
+async fn accept_clients(engine: Arc<Engine>, mut acceptor: Box<dyn AnyAcceptor>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = AssertUnwindSafe(acceptor.accept()).catch_unwind() => accepted,
+            () = engine.stop_accepting.cancelled() => return,
+        };
+        match accepted {
+            Ok(incoming) => {
+                let connection = connection::serve(Arc::clone(&engine), incoming);
+                engine.work.spawn("connection", connection);
+            }
+            Err(_) => {
+                tracing::error!("an acceptor panicked and accepts no more clients");
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until all clients have gone, at most as long as the setting says.
+async fn drain(engine: &Engine) {
+    let mut ticks = tokio::time::interval(engine.options.drain_period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let deadline = tokio::time::sleep(engine.options.drain_timeout);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            () = engine.sessions.emptied() => return,
+            () = &mut deadline => {
+                return tracing::warn!(sessions = engine.sessions.len(), "clients did not go in time");
+            }
+            _ = ticks.tick() => tracing::info!(sessions = engine.sessions.len(), "waiting for clients to go"),
+        }
+    }
+}
+
+/// Makes each connection end (no more reading, then its handlers, its queue, the kick) and waits for all.
+async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
+    begin_close(engine);
+    let options = &engine.options;
+    // Handlers, then what is queued, then the callbacks of the close, each with its own bound.
+    let patience = options.shutdown_grace + options.write_timeout + options.step_timeout + SLACK;
+    let ended = engine.work.stop(patience);
+    tokio::pin!(ended);
+    tokio::select! {
+        _ = &mut ended => return,
+        () = hurry => {
+            tracing::info!(sessions = engine.sessions.len(), "no longer waiting for handlers");
+            engine.hurry.cancel();
+        }
+    }
+    // The connections look at it when they are woken.
+    begin_close(engine);
+    ended.await;
+}
+
+fn begin_close(engine: &Engine) {
+    engine.closing.cancel();
+    engine.sessions.drain_all(CloseReason::Shutdown);
+}
+
+async fn flush_reporter(engine: &Engine) {
+    let flushing = AssertUnwindSafe(async { engine.app.reporter().flush().await }).catch_unwind();
+    match tokio::time::timeout(engine.options.write_timeout, flushing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => tracing::error!("the reporter panicked at the stop"),
+        Err(_) => tracing::error!("the reporter did not hand over its values in time"),
+    }
+}
+
+/// A server whose future is dropped stops all the same; nobody waits for it then.
+struct StopOnDrop(Arc<Engine>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.app.set_ready(false);
+        self.0.stop_accepting.cancel();
+        begin_close(&self.0);
+        self.0.app.tasks().stopping().cancel();
+    }
+}
