@@ -213,6 +213,10 @@ impl Connection {
             match look.phase {
                 Phase::Dead(reason) => return Poll::Ready(reason),
                 Phase::Draining(reason) => {
+                    if self.validating.take().is_some() {
+                        // A client that is not in yet is not waited for.
+                        continue;
+                    }
                     let grace = self.engine.options.shutdown_grace;
                     let deadline = *self.drain_deadline.get_or_insert_with(|| now + grace);
                     let hurried = reason == CloseReason::Shutdown && self.engine.hurry.is_cancelled();

@@ -1,6 +1,6 @@
 //! Bind and close as sequences of steps that can fail and are undone.
 
-use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{error::Error as _, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
 
@@ -162,13 +162,15 @@ where
     let step = AssertUnwindSafe(async { step().await });
     match tokio::time::timeout(patience, step.catch_unwind()).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(panic)) => Err(Error::new(code::INTERNAL, format!("a {what} step panicked: {}", panic_text(&*panic)))),
+        // The text of the panic is for our logs.
+        Ok(Err(panic)) => Err(Error::internal(format!("a {what} step panicked: {}", panic_text(&*panic)))),
         Err(_) => Err(Error::new(code::TIMEOUT, format!("a {what} step took longer than {patience:?}"))),
     }
 }
 
 fn log_failure<T>(what: &'static str, result: Result<T>) {
     if let Err(error) = result {
-        tracing::error!(%error, "session {what} step failed");
+        let cause = error.source().map(ToString::to_string);
+        tracing::error!(%error, cause, "session {what} step failed");
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions: who they are, what they remember, and what reaches their clients.
 
+mod all;
 mod bind;
 mod close;
 
