@@ -121,9 +121,9 @@ impl App {
     /// been read are answered (within `pitaya.shutdown.graceperiod`), and what was queued is written, before they close.
     ///
     /// It returns at once, so that a handler may call it; clients that connect later are not affected.
+    #[allow(clippy::must_use_candidate, reason = "the number is told, not the purpose")]
     pub fn close_all(&self) -> usize {
-        let sessions = &self.parts().sessions;
-        sessions.drain_all(CloseReason::Closed)
+        self.parts().sessions.drain_all(CloseReason::Closed)
     }
 
     /// The group with this name. A name that is not valid is reported by the first operation.

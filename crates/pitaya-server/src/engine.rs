@@ -73,13 +73,9 @@ pub(crate) struct HandshakeBodies {
 
 impl HandshakeBodies {
     pub(crate) fn new(accepted: HandshakeResponse, compression: bool) -> Result<Self, HandshakeError> {
-        let refusal = HandshakeResponse { code: HandshakeResponse::REFUSED, ..accepted.clone() };
-        Ok(Self {
-            accepted: accepted.encode(compression)?.into(),
-            refused: refusal.encode(compression)?.into(),
-            refusal,
-            compression,
-        })
+        let encoded = accepted.encode(compression)?.into();
+        let refusal = HandshakeResponse { code: HandshakeResponse::REFUSED, ..accepted };
+        Ok(Self { accepted: encoded, refused: refusal.encode(compression)?.into(), refusal, compression })
     }
 
     /// Refuses a handshake, with the reason if a validator has one.

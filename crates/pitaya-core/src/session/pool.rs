@@ -72,6 +72,7 @@ impl SessionPool {
     }
 
     /// Asks all connections to [drain](SessionLink::drain); returns at once, with their number.
+    #[allow(clippy::must_use_candidate, reason = "the number is told, not the purpose")]
     pub fn drain_all(&self, reason: CloseReason) -> usize {
         let sessions = self.all();
         sessions.iter().for_each(|session| session.0.link.drain(reason));

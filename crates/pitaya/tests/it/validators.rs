@@ -50,10 +50,9 @@ async fn a_validator_binds_at_once_and_the_first_request_is_bound() {
 
 #[tokio::test]
 async fn what_a_validator_pushes_arrives_behind_the_handshake() {
-    let server = serve(game().handshake_validator("greet", |session, _| async move {
-        session.push("welcome", Json(1)).await
-    }))
-    .await;
+    let server =
+        serve(game().handshake_validator("greet", |session, _| async move { session.push("welcome", Json(1)).await }))
+            .await;
     let mut raw = server.raw().await;
     raw.shake_hands().await;
     let push = raw.message().await.unwrap();

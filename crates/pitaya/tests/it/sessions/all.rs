@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use pitaya::{App, Bytes, CloseReason, Error, Result, Server, ServerBuilder, Session, extract::State, handlers, settings};
+use pitaya::{
+    App, Bytes, CloseReason, Error, Result, Server, ServerBuilder, Session, extract::State, handlers, settings,
+};
 use pitaya_protocol::{Message, MessageKind};
 use tokio::{
     sync::Semaphore,
