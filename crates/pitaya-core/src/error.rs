@@ -13,10 +13,14 @@ pub mod code {
     pub const UNKNOWN: &str = "PIT-000";
     /// The client's message cannot be understood: route, argument, or kind of message.
     pub const BAD_REQUEST: &str = "PIT-400";
+    /// The client has to log in first.
+    pub const UNAUTHORIZED: &str = "PIT-401";
     /// No such handler.
     pub const NOT_FOUND: &str = "PIT-404";
     /// Somebody was waited for too long.
     pub const TIMEOUT: &str = "PIT-408";
+    /// Too many ask at once: try again later.
+    pub const TOO_MANY: &str = "PIT-429";
     /// The client is gone.
     pub const CLIENT_CLOSED: &str = "PIT-499";
     /// The server failed: routing, a panic, an internal error.

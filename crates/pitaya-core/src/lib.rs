@@ -24,6 +24,7 @@ mod handler;
 mod id;
 mod lifecycle;
 mod payload;
+mod protobuf;
 mod push;
 pub mod reporter;
 mod request;
@@ -45,6 +46,7 @@ pub use handler::Handler;
 pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
 pub use lifecycle::{Lifecycle, Module, Phase};
 pub use payload::{IntoPayload, IntoReply, Json};
+pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use pitaya_protocol::{
     HandshakeData, HandshakeError, HandshakeSys, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec, Route,
 };
