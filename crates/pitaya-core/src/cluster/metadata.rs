@@ -1,0 +1,286 @@
+//! What travels with a call beside its payload: a JSON object that each server hands on (protocol.md 6.6).
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::{Error, code, config::Value as _};
+
+/// The metadata of a call: which request it belongs to, how long its caller waits, and whatever the application adds. A call
+/// that is made in its course carries the same entries.
+///
+/// Kept as the bytes that arrived until somebody changes it: few calls look at more than the time-out.
+#[derive(Clone, Default)]
+pub struct Metadata {
+    entries: Entries,
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum Entries {
+    /// Known to be a JSON object.
+    Encoded(Bytes),
+    Map(Arc<Map<String, Value>>),
+}
+
+/// How deep the JSON library goes.
+const DEEPEST: usize = 127;
+
+impl Metadata {
+    /// The longest that is accepted, in bytes.
+    pub const MAX_LEN: usize = 64 * 1024;
+
+    /// The id of the caller.
+    pub const PEER_ID: &'static str = "peer.id";
+    /// The type of the caller.
+    pub const PEER_SERVICE: &'static str = "peer.service";
+    /// The id of the client's request that all this is about.
+    pub const REQUEST_ID: &'static str = "request.id";
+    /// The route, for metrics.
+    pub const ROUTE: &'static str = "req-route";
+    /// When the client's request was read, in nanoseconds of Unix time.
+    pub const START_TIME: &'static str = "req-start-time";
+    /// How long the caller waits, as Go writes durations.
+    pub const TIMEOUT: &'static str = "reqTimeout";
+
+    /// Reads the metadata of a call.
+    ///
+    /// # Errors
+    ///
+    /// It is empty, too long, no JSON object, or its time-out is no duration (protocol.md 6.3).
+    pub fn parse(encoded: Bytes) -> Result<Self, MetadataError> {
+        if encoded.is_empty() {
+            return Err(MetadataError::Empty);
+        }
+        if encoded.len() > Self::MAX_LEN {
+            return Err(MetadataError::TooLong { len: encoded.len() });
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(&encoded);
+        let parsed = deserializer.deserialize_map(Known).and_then(|known| deserializer.end().map(|()| known));
+        let timeout = parsed.map_err(|error| MetadataError::Json(error.to_string()))?;
+        if encoded.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() >= DEEPEST {
+            // What was only skipped may be deeper than a value can be.
+            serde_json::from_slice::<Map<_, _>>(&encoded).map_err(|error| MetadataError::Json(error.to_string()))?;
+        }
+        let timeout = timeout.map(|text| go_duration(&text)).transpose()?;
+        Ok(Self { entries: Entries::Encoded(encoded), timeout })
+    }
+
+    /// The metadata as it travels. Never empty.
+    #[must_use]
+    pub fn to_json(&self) -> Bytes {
+        match &self.entries {
+            Entries::Encoded(bytes) => bytes.clone(),
+            // A map with text as keys can always be written.
+            Entries::Map(map) => serde_json::to_vec(&**map).unwrap_or_else(|_| b"{}".to_vec()).into(),
+        }
+    }
+
+    /// How long the caller waits for the answer, from when it asked.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Says how long the caller waits.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = Some(timeout);
+        self.map().insert(Self::TIMEOUT.into(), timeout.show().into());
+    }
+
+    /// The value of an entry. The whole object is parsed for it unless it was changed here.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Value> {
+        match &self.entries {
+            Entries::Encoded(bytes) => parsed(bytes).remove(key),
+            Entries::Map(map) => map.get(key).cloned(),
+        }
+    }
+
+    /// The text of an entry; none if it is something else.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self.get(key)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Adds an entry, or replaces it. Calls that follow carry it. A time-out that is no duration is ignored.
+    pub fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+        let (key, value) = (key.into(), value.into());
+        if key == Self::TIMEOUT {
+            // Anything else would make calls fail at their targets.
+            if let Some(timeout) = value.as_str().and_then(|text| go_duration(text).ok()) {
+                self.set_timeout(timeout);
+            }
+            return;
+        }
+        self.map().insert(key, value);
+    }
+
+    /// All entries.
+    #[must_use]
+    pub fn entries(&self) -> Map<String, Value> {
+        match &self.entries {
+            Entries::Encoded(bytes) => parsed(bytes),
+            Entries::Map(map) => Map::clone(map),
+        }
+    }
+
+    fn map(&mut self) -> &mut Map<String, Value> {
+        if let Entries::Encoded(bytes) = &self.entries {
+            self.entries = Entries::Map(Arc::new(parsed(bytes)));
+        }
+        match &mut self.entries {
+            Entries::Map(map) => Arc::make_mut(map),
+            Entries::Encoded(_) => unreachable!("it has just been made a map"),
+        }
+    }
+}
+
+/// Bytes that were found to be an object when they arrived.
+fn parsed(bytes: &Bytes) -> Map<String, Value> {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+/// Two are equal if their entries are.
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries() == other.entries()
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.entries()).finish()
+    }
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self::Encoded(Bytes::from_static(b"{}"))
+    }
+}
+
+/// Looks through an object for the entry that the framework acts on.
+struct Known;
+
+impl<'de> Visitor<'de> for Known {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut timeout = None;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if key == Metadata::TIMEOUT {
+                timeout = match map.next_value::<Value>()? {
+                    Value::String(text) => Some(Cow::Owned(text)),
+                    _ => return Err(A::Error::custom("reqTimeout is no text")),
+                };
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(timeout)
+    }
+}
+
+/// Reads a duration as Go does: each number needs its unit.
+fn go_duration(text: &str) -> Result<Duration, MetadataError> {
+    let error = || MetadataError::Timeout(text.chars().take(32).collect());
+    let has_unit = text == "0" || text.ends_with(|last: char| last.is_ascii_alphabetic());
+    if has_unit { Duration::parse(text).ok_or_else(error) } else { Err(error()) }
+}
+
+/// Why metadata is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetadataError {
+    /// There is none.
+    #[error("no context found")]
+    Empty,
+    /// It is longer than [`Metadata::MAX_LEN`].
+    #[error("metadata of {len} bytes is over the limit of {}", Metadata::MAX_LEN)]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// It is no JSON object.
+    #[error("metadata is no JSON object: {0}")]
+    Json(String),
+    /// `reqTimeout` is no duration.
+    #[error("reqTimeout: {0:?} is no duration with a unit")]
+    Timeout(String),
+}
+
+impl From<MetadataError> for Error {
+    fn from(error: MetadataError) -> Self {
+        Self::new(code::INTERNAL, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Metadata, MetadataError> {
+        Metadata::parse(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn an_object_is_kept_as_it_came_and_its_timeout_is_read() {
+        let text = "{\"peer.id\":\"c1\",\"req-start-time\":1588888888000000000,\"reqTimeout\":\"1m30s\",\"x\":{\"y\":[1,null]}}";
+        let metadata = parse(text).unwrap();
+        assert_eq!(metadata.to_json(), text);
+        assert_eq!(metadata.timeout(), Some(Duration::from_secs(90)));
+        assert_eq!(metadata.text(Metadata::PEER_ID).as_deref(), Some("c1"));
+        assert_eq!(metadata.get(Metadata::START_TIME).unwrap().as_u64(), Some(1_588_888_888_000_000_000));
+        assert_eq!((metadata.text(Metadata::START_TIME), metadata.get("z")), (None, None));
+        for (text, timeout) in [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0)] {
+            let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}")).unwrap();
+            assert_eq!(parsed.timeout(), Some(Duration::from_millis(timeout)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_crashes_the_original_is_an_error() {
+        let empty = parse("").unwrap_err();
+        assert_eq!(Error::from(empty).to_string(), "PIT-500: no context found");
+        for text in ["null", "[]", "1", "\"x\"", "{", "{}x", "{\"reqTimeout\":5}", "{\"reqTimeout\":null}", "\u{0}"] {
+            assert!(matches!(parse(text), Err(MetadataError::Json(_))), "{text}");
+        }
+        for text in ["5", "", "soon", "5s5", "-5s", "1e400h"] {
+            let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}"));
+            assert!(matches!(parsed, Err(MetadataError::Timeout(_))), "{text}");
+        }
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(matches!(parse(&deep), Err(MetadataError::Json(_))));
+        let long = format!("{{\"x\":\"{}\"}}", "y".repeat(Metadata::MAX_LEN));
+        assert!(matches!(parse(&long), Err(MetadataError::TooLong { .. })));
+    }
+
+    #[test]
+    fn changes_are_of_one_copy_only_and_a_wrong_timeout_changes_nothing() {
+        let before = parse("{\"b\":1,\"a\":\"x\"}").unwrap();
+        let mut after = before.clone();
+        after.set("c", true);
+        after.set("b", "changed");
+        after.set_timeout(Duration::from_millis(1500));
+        assert_eq!(after.to_json(), "{\"a\":\"x\",\"b\":\"changed\",\"c\":true,\"reqTimeout\":\"1.5s\"}");
+        assert_eq!(before.to_json(), "{\"b\":1,\"a\":\"x\"}");
+        after.set(Metadata::TIMEOUT, 5);
+        assert_eq!(after.timeout(), Some(Duration::from_millis(1500)));
+        after.set(Metadata::TIMEOUT, "2s");
+        assert_eq!(
+            parse(std::str::from_utf8(&after.to_json()).unwrap()).unwrap().timeout(),
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(Metadata::default().to_json(), "{}");
+    }
+}

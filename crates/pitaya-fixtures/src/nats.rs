@@ -1,0 +1,82 @@
+//! A real nats-server.
+
+use crate::process::{Process, on_free_ports};
+
+/// A nats-server on a free port of this machine.
+pub struct Nats {
+    port: u16,
+    args: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Nats {
+    /// Starts a server.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with more arguments.
+    pub async fn start_with(args: &[&str]) -> Self {
+        on_free_ports(async |[port]: [u16; 1]| {
+            let mut all: Vec<_> = ["-a", "127.0.0.1", "-p"].map(str::to_owned).into();
+            all.push(port.to_string());
+            all.extend(args.iter().map(|arg| (*arg).to_owned()));
+            let process = Process::start("nats-server", &all, port).await?;
+            Some(Self { port, args: all, process: Some(process) })
+        })
+        .await
+    }
+
+    /// Where it listens, as `127.0.0.1:4222`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens, as `nats://127.0.0.1:4222`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address())
+    }
+
+    /// Kills it, as a power cut does.
+    pub async fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Starts it again on its port after a [`kill`](Self::kill); it has forgotten everything.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        self.process = Process::start("nats-server", &self.args, self.port).await;
+        assert!(self.process.is_some(), "the port of the server was taken");
+    }
+
+    /// Stops its process without its knowing: connections stay open, and nothing is answered.
+    pub async fn freeze(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// Lets it go on after a [`freeze`](Self::freeze).
+    pub async fn thaw(&self) {
+        self.signal("CONT").await;
+    }
+
+    /// Tells it to ask its clients to leave for another server of its cluster (lame duck mode).
+    pub async fn lame_duck(&self) {
+        self.signal("USR2").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        if let Some(process) = &self.process {
+            process.signal(name).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Nats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats").field("port", &self.port).finish_non_exhaustive()
+    }
+}
