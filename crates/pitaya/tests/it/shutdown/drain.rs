@@ -1,6 +1,6 @@
 //! Waiting for the clients to go before a stop closes them.
 
-use std::io;
+use std::{future::IntoFuture as _, io};
 
 use pitaya::{CloseReason, settings};
 use pitaya_protocol::Message;
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Scene, scene_with, secs, until_kicked, wait};
-use crate::support::{eventually, logs};
+use crate::support::{Pipes, desk, eventually, logs, soon};
 
 async fn draining(timeout: Duration) -> Scene {
     let drains = scene_with(|builder| {
@@ -111,4 +111,34 @@ async fn a_second_signal_ends_the_drain_and_handlers_still_have_their_grace() {
     assert_eq!(start.elapsed().as_secs(), 62);
     drop(raw);
     scene.server.stop().await.unwrap();
+}
+
+/// The real signal, which this process sends to itself.
+fn terminate() {
+    let sent = std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test]
+async fn the_signals_of_the_process_stop_and_hurry() {
+    let (pipes, acceptor) = Pipes::new();
+    let server = desk()
+        .acceptor(acceptor)
+        .set(&settings::DRAIN_ENABLED, true)
+        .set(&settings::HEARTBEAT_INTERVAL, secs(3600))
+        .build()
+        .unwrap();
+    let app = server.app();
+    let serving = tokio::task::spawn(server.serve().with_signals().into_future());
+    // It listens for signals from then on.
+    eventually("it has started", || app.is_ready()).await;
+    let mut raw = pipes.established().await;
+    terminate();
+    eventually("it stops", || !app.is_ready()).await;
+    raw.send_message(&Message::request(1, "desk.echo", "served")).await;
+    assert_eq!(raw.message().await, Some(Message::response(1, "served")));
+    terminate();
+    assert_eq!(until_kicked(&mut raw).await, (vec![], vec![]));
+    drop(raw);
+    soon("it has stopped", serving).await.unwrap().unwrap();
 }
