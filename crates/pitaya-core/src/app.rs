@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module, PushBuilder,
-    Reporter, Result, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
+    CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module,
+    PushBuilder, Reporter, Result, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
 };
 
 /// After how many users of one push others get their turn.

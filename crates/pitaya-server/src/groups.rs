@@ -143,7 +143,8 @@ impl Groups {
 
     fn remove_expired(&mut self, now: Instant) {
         let is_over = |group: &Group| group.ttl.as_ref().and_then(|ttl| ttl.end).is_some_and(|end| end <= now);
-        let over: Vec<_> = self.by_name.iter().filter(|(_, group)| is_over(group)).map(|(name, _)| name.clone()).collect();
+        let over: Vec<_> =
+            self.by_name.iter().filter(|(_, group)| is_over(group)).map(|(name, _)| name.clone()).collect();
         for name in over {
             tracing::debug!(group = %name, "the time to live of a group is over");
             // It is there: nobody else holds the lock.
