@@ -10,9 +10,12 @@ use crate::{BoxFuture, GroupName, Session};
 pub struct Join<'a> {
     group: &'a Group,
     session: &'a Session,
-    leaves: Option<Box<dyn Fn(&GroupName) -> bool + Send + Sync + 'a>>,
+    leaves: Option<Box<Leaves<'a>>>,
     leave_on_close: bool,
 }
+
+/// Says of another group whether it is left.
+type Leaves<'a> = dyn Fn(&GroupName) -> bool + Send + Sync + 'a;
 
 impl<'a> Join<'a> {
     pub(super) fn new(group: &'a Group, session: &'a Session) -> Self {
