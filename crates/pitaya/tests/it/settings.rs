@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 22] = [
+const COVERED: [(&str, &str); 23] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -56,6 +56,10 @@ const COVERED: [(&str, &str); 22] = [
     ("pitaya.session.drain.period", "shutdown::how_many_clients_are_waited_for_is_logged_each_period"),
     ("pitaya.shutdown.kick", "shutdown::without_the_kick_clients_are_closed_after_what_they_are_owed"),
     ("pitaya.shutdown.graceperiod", "shutdown::a_handler_that_never_ends_is_cut_off_at_the_grace_period"),
+    (
+        "pitaya.groups.memory.tickduration",
+        "groups::ttl::a_group_is_gone_at_its_time_to_live_rounded_up_to_the_next_tick",
+    ),
 ];
 
 #[test]
@@ -152,6 +156,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.session.drain.period", "0ms"),
         ("pitaya.shutdown.kick", "2"),
         ("pitaya.shutdown.graceperiod", "-1s"),
+        ("pitaya.groups.memory.tickduration", "0s"),
     ];
     // One by one, and all at once.
     for (key, text) in cases {
