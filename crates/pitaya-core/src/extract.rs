@@ -29,9 +29,9 @@ use std::{any::type_name, future::Future, ops::Deref, sync::Arc};
 use bytes::Bytes;
 
 use crate::{App, Context, Error, Needs, Request, Result, Route, Session, code};
+pub use valid::STRUCT_VALIDATION;
 #[cfg(feature = "validate")]
 pub use valid::Valid;
-pub use valid::STRUCT_VALIDATION;
 
 /// A type that a handler can take as an argument. `C` is the component whose handler it is.
 #[diagnostic::on_unimplemented(

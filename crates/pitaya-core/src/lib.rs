@@ -46,10 +46,10 @@ pub use handler::Handler;
 pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
 pub use lifecycle::{Lifecycle, Module, Phase};
 pub use payload::{IntoPayload, IntoReply, Json};
-pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use pitaya_protocol::{
     HandshakeData, HandshakeError, HandshakeSys, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec, Route,
 };
+pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
 pub use request::{Needs, Parts, Reply, Request};

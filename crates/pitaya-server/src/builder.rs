@@ -10,8 +10,8 @@ use std::{
 
 use pitaya_core::{
     Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, HandshakeData, JsonSerializer, Layer,
-    Lifecycle, Module, Parts as MessageParts, PoolOptions, PushFormat, Reply, Reporter, Request, Result as CoreResult, Serializer, ServerId, ServerInfo,
-    Session, SessionPool, SessionStep, StepList, Tasks, Uid,
+    Lifecycle, Module, Parts as MessageParts, PoolOptions, PushFormat, Reply, Reporter, Request, Result as CoreResult,
+    Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep, StepList, Tasks, Uid,
     config::{Config, Preset, Row, Setting, Table, Value},
     reporter::NoReporter,
 };

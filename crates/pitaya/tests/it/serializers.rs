@@ -16,5 +16,5 @@ fn error_body(answer: Result<Bytes, RequestError>) -> Bytes {
 
 /// What the handshake said.
 fn announced(client: &Client) -> String {
-    client.handshake().serializer
+    client.handshake().serializer.clone()
 }

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 14] = [
+const COVERED: [(&str, &str); 15] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -36,6 +36,10 @@ const COVERED: [(&str, &str); 14] = [
     ),
     ("pitaya.buffer.agent.bytes", "connection::slow::at_the_bound_in_bytes_a_client_is_a_slow_consumer"),
     ("pitaya.buffer.agent.writetimeout", "connection::time::a_write_that_makes_no_progress_is_given_up"),
+    (
+        "pitaya.defaultpipelines.structvalidation.enabled",
+        "pipelines::valid::without_struct_validation_the_handler_runs_whatever_its_argument_says",
+    ),
     ("pitaya.session.unfinished", "ordering::the_number_of_unfinished_handlers_is_bounded"),
     ("pitaya.session.steptimeout", "settings::a_step_of_a_bind_or_close_is_given_up_at_its_timeout"),
     ("pitaya.shutdown.graceperiod", "shutdown::a_handler_that_never_ends_is_cut_off_at_the_grace_period"),
@@ -123,6 +127,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.buffer.agent.messages", "12.5"),
         ("pitaya.buffer.agent.bytes", "0KiB"),
         ("pitaya.buffer.agent.writetimeout", "0ms"),
+        ("pitaya.defaultpipelines.structvalidation.enabled", "perhaps"),
         ("pitaya.session.unfinished", "0"),
         ("pitaya.session.steptimeout", "0s"),
         ("pitaya.shutdown.graceperiod", "-1s"),

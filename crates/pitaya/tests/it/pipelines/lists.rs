@@ -187,16 +187,14 @@ async fn functions_may_wait() {
         }
     };
     let late = events.clone();
-    let builder = words(&events).before(slow(&events, "1")).before(slow(&events, "2")).after(
-        move |_, reply: Reply| {
-            let events = late.clone();
-            async move {
-                tokio::task::yield_now().await;
-                events.add("after");
-                reply
-            }
-        },
-    );
+    let builder = words(&events).before(slow(&events, "1")).before(slow(&events, "2")).after(move |_, reply: Reply| {
+        let events = late.clone();
+        async move {
+            tokio::task::yield_now().await;
+            events.add("after");
+            reply
+        }
+    });
     let server = serve(builder).await;
     server.client().await.request_bytes("words.say", r#""w""#).await.unwrap();
     assert_eq!(events.all(), ["1 begins", "1 ends", "2 begins", "2 ends", "say w", "after"]);

@@ -89,8 +89,10 @@ const KEY: &str = "pitaya.defaultpipelines.structvalidation.enabled";
 /// K80: switched off by name, in code, or by a preset of Go, the handler runs.
 #[tokio::test]
 async fn without_struct_validation_the_handler_runs_whatever_its_argument_says() {
+    type Setting = fn(ServerBuilder) -> ServerBuilder;
+
     let broken = json!({"name": "", "count": 100});
-    let cases: [(fn(ServerBuilder) -> ServerBuilder, bool); 6] = [
+    let cases: [(Setting, bool); 6] = [
         (|builder| builder.set_text(KEY, "false"), false),
         (|builder| builder.set(&settings::STRUCT_VALIDATION, false), false),
         (|builder| builder.preset(Preset::GoV2), false),

@@ -124,10 +124,7 @@ fn build_lists_every_route_that_speaks_another_format() {
 async fn the_serializer_that_was_set_is_announced() {
     let closures = Component::builder("any", Arc::new(())).request("bytes", async |body: Bytes| body).build();
     let server = serve(
-        Server::frontend("game")
-            .serializer(ProtobufSerializer)
-            .component(closures)
-            .serializer(MsgPackSerializer),
+        Server::frontend("game").serializer(ProtobufSerializer).component(closures).serializer(MsgPackSerializer),
     )
     .await;
     assert_eq!(announced(&server.client().await), MSGPACK);
@@ -186,8 +183,7 @@ async fn pushes_in_another_format_fail_before_anything_is_sent() {
         }
         Ok(Bytes::new())
     });
-    let server =
-        serve(Server::frontend("game").handlers(Pushing).layer(telling).serializer(MsgPackSerializer)).await;
+    let server = serve(Server::frontend("game").handlers(Pushing).layer(telling).serializer(MsgPackSerializer)).await;
     let mut raw = Raw::established(server.tcp).await;
     raw.send_message(&Message::notify("pushing.wrong", "")).await;
     for body in [&b"bytes"[..], &[2]] {

@@ -120,7 +120,8 @@ impl Bag {
     /// Answers with one more, and pushes it.
     #[request]
     async fn more(&self, session: Session, MsgPack(it): MsgPack<Item>) -> Result<MsgPack<Item>> {
-        let count = it.count.map(|count| count.checked_add(1).ok_or_else(|| Error::new("BAG-1", "full").with("at", 255)));
+        let count =
+            it.count.map(|count| count.checked_add(1).ok_or_else(|| Error::new("BAG-1", "full").with("at", 255)));
         let more = Item { count: count.transpose()?, ..it };
         session.push("more", MsgPack(&more)).await?;
         Ok(MsgPack(more))
@@ -170,7 +171,8 @@ async fn the_handshake_names_it_and_messages_go_both_ways() {
 async fn errors_are_written_in_it() {
     let server = bag().await;
     let client = server.client().await;
-    let failure: Failure = unpacked(&error_body(client.request_bytes("bag.more", packed(&item("gold", Some(255)))).await));
+    let failure: Failure =
+        unpacked(&error_body(client.request_bytes("bag.more", packed(&item("gold", Some(255)))).await));
     let details = BTreeMap::from([("at".to_owned(), "255".to_owned())]);
     assert_eq!(failure, Failure { code: "BAG-1".to_owned(), text: "full".to_owned(), details });
     for (route, body, code) in [

@@ -134,7 +134,10 @@ async fn errors_are_protobuf_messages() {
     client.request_bytes("board.checked", step(8, "ada").encode_to_vec()).await.unwrap();
 
     let error = wire_error(client.request_bytes("board.none", "").await);
-    assert_eq!((error.code.as_str(), error.msg.as_str()), (code::NOT_FOUND, "pitaya/handler: game.board.none not found"));
+    assert_eq!(
+        (error.code.as_str(), error.msg.as_str()),
+        (code::NOT_FOUND, "pitaya/handler: game.board.none not found")
+    );
     assert_eq!(wire_error(client.request_bytes("board.panic", "").await).code, code::INTERNAL);
 }
 
@@ -142,8 +145,7 @@ async fn errors_are_protobuf_messages() {
 #[tokio::test]
 async fn the_bytes_of_an_error_are_those_of_the_contract() {
     let refusing = from_fn(|_, _| async { Err(Error::not_found("route not found").with("route", "room.nope")) });
-    let server =
-        serve(Server::frontend("game").serializer(ProtobufSerializer).handlers(Board).layer(refusing)).await;
+    let server = serve(Server::frontend("game").serializer(ProtobufSerializer).handlers(Board).layer(refusing)).await;
     let mut raw = Raw::established(server.tcp).await;
     raw.send_message(&pitaya_protocol::Message::request(7, "board.mirror", "")).await;
     let answer = raw.message().await.unwrap();
