@@ -24,6 +24,7 @@ mod handler;
 mod id;
 mod lifecycle;
 mod payload;
+mod protobuf;
 mod push;
 pub mod reporter;
 mod request;
@@ -48,6 +49,7 @@ pub use payload::{IntoPayload, IntoReply, Json};
 pub use pitaya_protocol::{
     HandshakeData, HandshakeError, HandshakeSys, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec, Route,
 };
+pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
 pub use request::{Needs, Parts, Reply, Request};

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use pitaya_core::config::{Preset, Row, Setting, Size};
+pub use pitaya_core::extract::STRUCT_VALIDATION;
 
 /// Between two heartbeats; told to the client in the handshake. A client that is silent for two and a half intervals is
 /// disconnected (protocol.md 2.6).
@@ -207,6 +208,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &WRITE_TIMEOUT,
         &DISPATCH_CONCURRENCY,
         &LOCAL_BUFFER,
+        &STRUCT_VALIDATION,
         &SESSION_UNFINISHED,
         &SESSION_STEP_TIMEOUT,
         &MODULE_START_TIMEOUT,

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 23] = [
+const COVERED: [(&str, &str); 24] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -43,6 +43,10 @@ const COVERED: [(&str, &str); 23] = [
     (
         "pitaya.buffer.handler.localprocess",
         "concurrency::connections_whose_messages_find_no_place_to_wait_are_not_read",
+    ),
+    (
+        "pitaya.defaultpipelines.structvalidation.enabled",
+        "pipelines::valid::without_struct_validation_the_handler_runs_whatever_its_argument_says",
     ),
     ("pitaya.session.unfinished", "ordering::the_number_of_unfinished_handlers_is_bounded"),
     ("pitaya.session.steptimeout", "settings::a_step_of_a_bind_or_close_is_given_up_at_its_timeout"),
@@ -147,6 +151,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.concurrency.handler.dispatch", "0"),
         ("pitaya.concurrency.handler.dispatch", "16777217"),
         ("pitaya.buffer.handler.localprocess", "0"),
+        ("pitaya.defaultpipelines.structvalidation.enabled", "perhaps"),
         ("pitaya.session.unfinished", "0"),
         ("pitaya.session.steptimeout", "0s"),
         ("pitaya.modules.starttimeout", "0"),
