@@ -7,7 +7,7 @@ use pitaya_protocol::HandshakeError;
 /// The result of a handler, a hook or a framework call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Error codes of the framework (protocol.md 3.5). Applications use their own freely.
+/// Error codes of the framework (protocol.md 3.5; `PIT-401` and `PIT-429` are ours). Applications use their own freely.
 pub mod code {
     /// An error without a code of its own.
     pub const UNKNOWN: &str = "PIT-000";

@@ -42,7 +42,7 @@ pub use context::Context;
 pub use endpoint::{Endpoint, FromFn, Layer, Next, from_fn};
 pub use error::{Error, Result, code};
 pub use extract::FromRequest;
-pub use group::{Group, GroupError, GroupStore};
+pub use group::{Group, GroupError, GroupStore, Join, Joined, Member};
 pub use handler::Handler;
 pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
 pub use lifecycle::{Lifecycle, Module, Phase};

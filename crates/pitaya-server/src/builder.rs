@@ -403,6 +403,7 @@ impl ServerBuilder {
             steps: self.steps,
             step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
             format: PushFormat::new(Arc::clone(&self.serializer), compression, push_dictionary),
+            groups: self.groups,
             tasks: tasks.clone(),
         });
         let engine = Engine {
@@ -442,7 +443,6 @@ impl ServerBuilder {
             app: App::new(AppParts {
                 server,
                 sessions: sessions.clone(),
-                groups: self.groups,
                 reporter: self.reporter,
                 config,
                 tasks,

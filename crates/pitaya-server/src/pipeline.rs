@@ -45,12 +45,14 @@ impl Pipeline {
             return handler;
         }
         let (pipeline, route, panics) = (Arc::clone(self), route.clone(), Arc::clone(panics));
-        Arc::new(Piped { pipeline, handler, route, panics })
+        Arc::new(Piped(Arc::new(Functions { pipeline, handler, route, panics })))
     }
 }
 
-#[derive(Clone)]
-struct Piped {
+/// A handler with the functions around it. A call keeps one reference to all of it.
+struct Piped(Arc<Functions>);
+
+struct Functions {
     pipeline: Arc<Pipeline>,
     handler: Arc<dyn Endpoint>,
     route: Route,
@@ -59,13 +61,13 @@ struct Piped {
 
 impl Endpoint for Piped {
     fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
-        let this = self.clone();
-        Box::pin(async move { this.run(request).await })
+        let piped = Arc::clone(&self.0);
+        Box::pin(async move { piped.run(request).await })
     }
 }
 
-impl Piped {
-    async fn run(self, mut request: Request) -> Reply {
+impl Functions {
+    async fn run(&self, mut request: Request) -> Reply {
         for before in &self.pipeline.before {
             request = before(request).await?;
         }
@@ -73,7 +75,7 @@ impl Piped {
             return self.handler.call(request).await;
         }
         let parts = request.parts.clone();
-        let mut reply = self.handle(request).await;
+        let mut reply = self.handle(request, &parts).await;
         for after in &self.pipeline.after {
             reply = after(parts.clone(), reply).await;
         }
@@ -81,13 +83,12 @@ impl Piped {
     }
 
     /// Calls the handler. A panic is a failure like any other for what comes after it.
-    async fn handle(&self, request: Request) -> Reply {
-        let id = request.parts.context.request_id();
+    async fn handle(&self, request: Request, parts: &Parts) -> Reply {
         // Called inside, since a handler may panic before it returns its future.
         let handling = AssertUnwindSafe(async { self.handler.call(request).await });
         handling.catch_unwind().await.unwrap_or_else(|panic| {
             self.panics.add(1);
-            Err(panic_error(self.route.as_str(), &id, &*panic))
+            Err(panic_error(self.route.as_str(), &parts.context.request_id(), &*panic))
         })
     }
 }

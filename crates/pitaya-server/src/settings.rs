@@ -183,6 +183,14 @@ pub static SHUTDOWN_GRACE: Setting<Duration> = Setting::new(
 )
 .checked(not_endless);
 
+/// How often groups in memory are looked through for those whose time to live is over (K85).
+pub static GROUPS_MEMORY_TICK: Setting<Duration> = Setting::new(
+    "pitaya.groups.memory.tickduration",
+    Duration::from_secs(30),
+    "How often groups in memory are looked through: one with a time to live that was not renewed is gone at the next tick.",
+)
+.checked(not_zero);
+
 /// All rows of the engine.
 #[must_use]
 pub fn rows() -> Vec<&'static dyn Row> {
@@ -210,6 +218,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &DRAIN_PERIOD,
         &SHUTDOWN_KICK,
         &SHUTDOWN_GRACE,
+        &GROUPS_MEMORY_TICK,
     ]
 }
 

@@ -3,11 +3,11 @@
 pub use pitaya_core::{
     Acceptor, App, BoxFuture, CloseReason, Component, ComponentBuilder, Context, Delivery, EncodedPush, Endpoint,
     Error, FromFn, FromRequest, Group, GroupError, GroupName, GroupStore, Handler, HandlerKind, HandlerOptions,
-    Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Json, JsonSerializer, Layer,
-    Lifecycle, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts, Phase, PomeloCodec,
-    Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Reply, Reporter, Request, Result, Route, Serializer,
-    ServerId, ServerInfo, ServerType, Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder, Uid, acceptor, code,
-    config, extract, from_fn, reporter,
+    Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Join, Joined, Json, JsonSerializer,
+    Layer, Lifecycle, Member, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts,
+    Phase, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Reply, Reporter, Request, Result,
+    Route, Serializer, ServerId, ServerInfo, ServerType, Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder,
+    Uid, acceptor, code, config, extract, from_fn, reporter,
 };
 pub use pitaya_macros::handlers;
 pub use pitaya_server::{

@@ -17,7 +17,7 @@ mod checked {
     use garde::{Report, Validate};
 
     use super::STRUCT_VALIDATION;
-    use crate::{Error, FromRequest, Needs, Request, Result, extract::TakesPayload};
+    use crate::{Error, FromRequest, Needs, Request, Result};
 
     /// A payload that keeps the rules of its type: `Valid<Json<T>>`, `Valid<Protobuf<T>>`.
     ///
@@ -52,10 +52,10 @@ mod checked {
 
     impl<P, C> FromRequest<C> for Valid<P>
     where
-        P: FromRequest<C, Takes = TakesPayload> + Validate<Context: Default> + Send,
+        P: FromRequest<C> + Validate<Context: Default> + Send,
         C: Send + Sync,
     {
-        type Takes = TakesPayload;
+        type Takes = P::Takes;
 
         fn needs(needs: &mut Needs) {
             P::needs(needs);

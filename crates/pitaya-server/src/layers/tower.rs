@@ -29,15 +29,14 @@ pub struct FromTower<L> {
 /// already or [`map_error`](FromTower::map_error) says what it means.
 ///
 /// ```
-/// # mod tower { pub mod limit {
-/// #     pub struct ConcurrencyLimitLayer;
-/// #     impl ConcurrencyLimitLayer { pub fn new(_: usize) -> Self { Self } }
-/// #     impl<S> tower_layer::Layer<S> for ConcurrencyLimitLayer { type Service = S; fn layer(&self, s: S) -> S { s } }
-/// # } }
+/// use std::time::Duration;
+/// use pitaya_core::{Error, code};
 /// use pitaya_server::{Server, layers::from_tower};
-/// use tower::limit::ConcurrencyLimitLayer;
+/// use tower::{limit::ConcurrencyLimitLayer, timeout::TimeoutLayer};
 ///
-/// let server = Server::frontend("game").layer(from_tower(ConcurrencyLimitLayer::new(64)));
+/// let server = Server::frontend("game")
+///     .layer(from_tower(ConcurrencyLimitLayer::new(64)))
+///     .layer(from_tower(TimeoutLayer::new(Duration::from_secs(5))).map_error(|_| Error::new(code::TIMEOUT, "too slow")));
 /// # let _ = server;
 /// ```
 pub fn from_tower<L>(layer: L) -> FromTower<L>

@@ -6,6 +6,7 @@
 
 mod acceptors;
 mod build;
+mod concurrency;
 mod connection;
 mod errors;
 mod groups;
@@ -14,9 +15,12 @@ mod hooks;
 mod lifecycle;
 mod liveness;
 mod ordering;
+mod pipelines;
 mod pushes;
+mod serializers;
 mod sessions;
 mod settings;
+mod shutdown;
 mod support;
 mod validators;
 mod websocket;
