@@ -31,6 +31,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .acceptor(WsAcceptor::bind("127.0.0.1:3251").await?)
         .handlers(Lobby)
         .build()?;
-    server.serve().with_graceful_shutdown(pitaya::signal::shutdown()).await?;
+    server.serve().with_signals().await?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod acceptors;
 mod build;
+mod concurrency;
 mod connection;
 mod errors;
 mod groups;
@@ -17,6 +18,7 @@ mod ordering;
 mod pushes;
 mod sessions;
 mod settings;
+mod shutdown;
 mod support;
 mod validators;
 mod websocket;

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 14] = [
+const COVERED: [(&str, &str); 22] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -36,8 +36,25 @@ const COVERED: [(&str, &str); 14] = [
     ),
     ("pitaya.buffer.agent.bytes", "connection::slow::at_the_bound_in_bytes_a_client_is_a_slow_consumer"),
     ("pitaya.buffer.agent.writetimeout", "connection::time::a_write_that_makes_no_progress_is_given_up"),
+    (
+        "pitaya.concurrency.handler.dispatch",
+        "concurrency::as_many_messages_as_the_setting_says_are_handled_at_once_and_one_more_waits",
+    ),
+    (
+        "pitaya.buffer.handler.localprocess",
+        "concurrency::connections_whose_messages_find_no_place_to_wait_are_not_read",
+    ),
     ("pitaya.session.unfinished", "ordering::the_number_of_unfinished_handlers_is_bounded"),
     ("pitaya.session.steptimeout", "settings::a_step_of_a_bind_or_close_is_given_up_at_its_timeout"),
+    (
+        "pitaya.modules.starttimeout",
+        "lifecycle::a_part_that_fails_ends_the_start_with_its_name_and_what_began_is_shut_down",
+    ),
+    ("pitaya.modules.stoptimeout", "lifecycle::a_part_that_fails_to_stop_is_told_and_keeps_nothing_else_from_stopping"),
+    ("pitaya.session.drain.enabled", "shutdown::a_draining_server_serves_the_clients_it_has_until_they_have_gone"),
+    ("pitaya.session.drain.timeout", "shutdown::clients_that_do_not_go_in_time_are_answered_and_kicked"),
+    ("pitaya.session.drain.period", "shutdown::how_many_clients_are_waited_for_is_logged_each_period"),
+    ("pitaya.shutdown.kick", "shutdown::without_the_kick_clients_are_closed_after_what_they_are_owed"),
     ("pitaya.shutdown.graceperiod", "shutdown::a_handler_that_never_ends_is_cut_off_at_the_grace_period"),
 ];
 
@@ -123,8 +140,17 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.buffer.agent.messages", "12.5"),
         ("pitaya.buffer.agent.bytes", "0KiB"),
         ("pitaya.buffer.agent.writetimeout", "0ms"),
+        ("pitaya.concurrency.handler.dispatch", "0"),
+        ("pitaya.concurrency.handler.dispatch", "16777217"),
+        ("pitaya.buffer.handler.localprocess", "0"),
         ("pitaya.session.unfinished", "0"),
         ("pitaya.session.steptimeout", "0s"),
+        ("pitaya.modules.starttimeout", "0"),
+        ("pitaya.modules.stoptimeout", "soon"),
+        ("pitaya.session.drain.enabled", "maybe"),
+        ("pitaya.session.drain.timeout", "1e30s"),
+        ("pitaya.session.drain.period", "0ms"),
+        ("pitaya.shutdown.kick", "2"),
         ("pitaya.shutdown.graceperiod", "-1s"),
     ];
     // One by one, and all at once.

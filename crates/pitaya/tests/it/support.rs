@@ -53,6 +53,7 @@ pub(crate) struct Running {
     pub(crate) ws: SocketAddr,
     pub(crate) pipes: Pipes,
     stop: Option<oneshot::Sender<()>>,
+    hurry: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -69,9 +70,14 @@ pub(crate) async fn try_serve(builder: ServerBuilder) -> Result<Running, BuildEr
     let server = builder.acceptor(tcp).acceptor(ws).acceptor(pipe_acceptor).build()?;
     let app = server.app();
     let (stop, stopped) = oneshot::channel::<()>();
-    let serve = server.serve().with_graceful_shutdown(async { drop(stopped.await) });
+    let (hurry, hurried) = oneshot::channel::<()>();
+    let serve = server.serve().with_graceful_shutdown(async { drop(stopped.await) }).with_hurry(async {
+        if hurried.await.is_err() {
+            std::future::pending().await
+        }
+    });
     let serving = tokio::task::spawn(serve.into_future());
-    Ok(Running { app, tcp: tcp_address, ws: ws_address, pipes, stop: Some(stop), serving })
+    Ok(Running { app, tcp: tcp_address, ws: ws_address, pipes, stop: Some(stop), hurry: Some(hurry), serving })
 }
 
 impl Running {
@@ -84,6 +90,11 @@ impl Running {
     /// Tells the server to stop, and does not wait.
     pub(crate) fn begin_stop(&mut self) {
         drop(self.stop.take());
+    }
+
+    /// Tells the server to hurry, as a second signal does.
+    pub(crate) fn hurry(&mut self) {
+        self.hurry.take().unwrap().send(()).unwrap();
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -184,6 +195,32 @@ impl Events {
 
     pub(crate) fn count(&self, event: &str) -> usize {
         self.0.lock().unwrap().iter().filter(|other| *other == event).count()
+    }
+}
+
+/// What the thread of a test logs, from now until the guard is dropped: one line per event. For tests on one thread.
+pub(crate) fn logs() -> (Events, tracing::subscriber::DefaultGuard) {
+    let events = Events::default();
+    let writer = events.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .with_writer(move || LogLine(writer.clone()))
+        .finish();
+    (events, tracing::subscriber::set_default(subscriber))
+}
+
+struct LogLine(Events);
+
+impl std::io::Write for LogLine {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.add(String::from_utf8_lossy(line).trim());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

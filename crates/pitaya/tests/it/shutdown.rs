@@ -1,13 +1,10 @@
 //! The stop of a server: who is still answered, what still arrives, how long it takes.
 //!
-//! A binary of its own. What "read" means: a paused clock moves on only when no task can, so after a moment of sleep the
+//! What "read" means: a paused clock moves on only when no task can, so after a moment of sleep the
 //! server has read whatever it was going to read.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
-
-#[allow(dead_code, reason = "shared with the other test binary")]
-#[path = "it/support.rs"]
-mod support;
+mod drain;
+mod ending;
 
 use std::{
     io,
@@ -30,7 +27,7 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use support::{PATIENCE, Raw, Recorder, Running, encode_message, eventually, serve, soon};
+use crate::support::{PATIENCE, Raw, Recorder, Running, encode_message, eventually, serve, soon};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -478,7 +475,7 @@ async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
     drop(raw);
 }
 
-/// A task of the application is waited for as long as a connection may take, and then named as the reason.
+/// A task of the application is waited for as long as the grace period says, and then named as the reason.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_does_not_end_is_an_error() {
     let scene =
@@ -491,7 +488,7 @@ async fn a_task_that_does_not_end_is_an_error() {
     let start = Instant::now();
     let stopped = scene.server.stop().await;
     assert!(matches!(stopped, Err(ServeError::NotDrained { count: 1 })), "{stopped:?}");
-    assert_eq!(start.elapsed().as_secs(), 7);
+    assert_eq!(start.elapsed().as_secs(), 4);
 }
 
 #[tokio::test(start_paused = true)]
