@@ -27,7 +27,7 @@ fn each_value_has_its_source_and_secrets_are_hidden() {
         ("pitaya.buffer.agent.messages", "2000", "game.toml: pitaya.buffer.agent.messages"),
         ("pitaya.concurrency.handler.dispatch", "25", "preset go-v3"),
         ("pitaya.packet.maxsize", "64KiB", "default"),
-        ("game.round", "90s", "game.toml: game.round"),
+        ("game.round", "1m30s", "game.toml: game.round"),
         ("game.maps", "castle,harbour", "game.toml: game.maps"),
         ("game.password", "***", "GAME_PASSWORD"),
     ];

@@ -192,7 +192,15 @@ impl Value for Duration {
     }
 
     fn show(&self) -> String {
-        format!("{self:?}")
+        let seconds = self.as_secs();
+        if self.is_zero() {
+            return "0s".to_owned();
+        }
+        if self.subsec_nanos() != 0 || seconds < 60 {
+            return format!("{self:?}");
+        }
+        let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
     }
 }
 

@@ -1,5 +1,11 @@
 //! The settings: each has an effect, and what is wrong is told.
 
+mod errors;
+mod every_row;
+mod presets;
+mod report;
+mod sources;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
