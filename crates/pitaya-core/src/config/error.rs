@@ -24,8 +24,8 @@ pub enum ConfigError {
         /// The name.
         name: &'static str,
     },
-    /// One source sets one setting by two spellings of its name.
-    #[error("{name} is set twice in {place}: as {first} and as {second}")]
+    /// One source sets one setting twice, as a rule by two spellings of its name.
+    #[error("{name} is set twice in {place}{}", spellings(.first, .second))]
     Twice {
         /// The setting.
         name: &'static str,
@@ -96,6 +96,10 @@ pub enum ConfigWarning {
         /// The variable of the nearest setting.
         nearest: Option<String>,
     },
+}
+
+fn spellings(first: &str, second: &str) -> String {
+    if first == second { String::new() } else { format!(": as {first} and as {second}") }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

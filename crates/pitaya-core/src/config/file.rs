@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use serde_saphyr::{DuplicateKeyPolicy, UserMessageFormatter};
+
 use super::{ConfigError, Node};
 
 /// Longest file. One that is longer is no configuration.
@@ -26,8 +28,10 @@ pub(super) fn read(path: &Path) -> Result<Node, ConfigError> {
         return Err(failed("longer than 1 MiB".to_owned()));
     }
     let text = String::from_utf8(bytes).map_err(|_| failed("is no UTF-8 text".to_owned()))?;
+    // Some editors begin a file with a mark of its byte order.
+    let text = text.trim_start_matches('\u{feff}');
     let node =
-        parse(&text).map_err(|Fault { line, message }| ConfigError::Syntax { path: path.to_owned(), line, message })?;
+        parse(text).map_err(|Fault { line, message }| ConfigError::Syntax { path: path.to_owned(), line, message })?;
     match node {
         Node::Map(_) => Ok(node),
         // YAML: nothing but comments.
@@ -57,12 +61,23 @@ fn toml(text: &str) -> Result<Node, Fault> {
 }
 
 fn yaml(text: &str) -> Result<Node, Fault> {
-    serde_saphyr::from_str(text).map_err(|error| {
+    // What is set twice is found out later, for files of every format alike.
+    let options = serde_saphyr::options! { with_snippet: false, duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
-        Fault { line, message: error.without_snippet().to_string() }
+        Fault { line, message: without_place(error.render_with_formatter(&UserMessageFormatter)) }
     })
 }
 
 fn json(text: &str) -> Result<Node, Fault> {
-    serde_json::from_str(text).map_err(|error| Fault { line: error.line(), message: error.to_string() })
+    serde_json::from_str(text)
+        .map_err(|error| Fault { line: error.line().max(1), message: without_place(error.to_string()) })
+}
+
+/// The place is told already.
+fn without_place(mut message: String) -> String {
+    if let Some(at) = message.rfind(" at line ") {
+        message.truncate(at);
+    }
+    message
 }

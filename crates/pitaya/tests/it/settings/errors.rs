@@ -85,6 +85,7 @@ fn a_syntax_error_is_told_with_path_and_line() {
         ("yaml", "a: 1\nb: [1, 2\nc: 3\n", 2),
         ("json", "{\n\"pitaya\": {\n\"preset\": }\n}", 3),
         ("json", "", 1),
+        ("yaml", "a: *b\n", 1),
     ];
     for (extension, text, line) in cases {
         let told = file_errors(extension, text);
@@ -92,7 +93,7 @@ fn a_syntax_error_is_told_with_path_and_line() {
         // An unfinished text or array is told where it begins or where it is found out.
         let lines = [line, line + 1].map(|line| format!("game.{extension}:{line}: "));
         assert!(lines.iter().any(|start| told.starts_with(start.as_str())), "{text:?}: {told}");
-        assert!(!told.contains('\n'), "{told}");
+        assert!(!told.contains('\n') && !told.contains(" line "), "{told}");
     }
 }
 
@@ -127,6 +128,11 @@ fn two_spellings_of_one_setting_in_one_source_are_refused() {
     // One spelling in two cases, and nested as well as dotted.
     let text = "pitaya:\n  buffer.agent.writeTimeout: 1s\npitaya.buffer.agent.writetimeout: 1s";
     assert_eq!(file_errors("yaml", text), [twice("game.yaml", "pitaya.buffer.agent.writeTimeout", own)]);
+
+    // Not seen by the parsers of these two.
+    let twice_alike = |extension| format!("pitaya.preset is set twice in game.{extension}");
+    assert_eq!(file_errors("yaml", "pitaya.preset: go-v2\npitaya.preset: go-v3"), [twice_alike("yaml")]);
+    assert_eq!(file_errors("json", r#"{"pitaya": {"preset": "go-v2", "preset": "go-v2"}}"#), [twice_alike("json")]);
 
     let mut sources = Sources::default();
     sources.environment([("PITAYA_BUFFER_AGENT_WRITETIMEOUT", "1s"), ("PITAYA_BUFFER_AGENT_CONNTIMEOUT", "1s")]);

@@ -24,7 +24,7 @@ fn table() -> Table {
 
 #[test]
 fn a_report_has_key_value_and_source_in_columns() {
-    let file = ConfigFile::toml("[pitaya]\nheartbeat.interval = 75\ngame = 1\n".replace("game = 1\n", "").as_str());
+    let file = ConfigFile::toml("[pitaya]\nheartbeat.interval = 75");
     let mut sources = Sources::default();
     sources.file(file.path());
     sources.environment([("PITAYA_PACKET_TIMEOUT", "1500ms"), ("GAME_PASSWORD", "hush")]);
@@ -41,10 +41,7 @@ game.password                 ***        GAME_PASSWORD",
         file.path().display()
     );
     assert_eq!(config.report().to_string(), expected);
-    assert_eq!(
-        config.report().lines()[3].doc,
-        "How many messages may be queued for a client that does not read; at one more it is disconnected as a slow consumer."
-    );
+    assert!(config.report().lines()[1].doc.starts_with("Time between two heartbeats"));
     assert_eq!(config.get(&PASSWORD), "hush");
 }
 
