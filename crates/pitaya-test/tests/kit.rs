@@ -4,7 +4,9 @@
 use std::{fmt::Debug, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
-use pitaya::{App, Error, Json, Lifecycle, Result, Server, ServerBuilder, Session, handlers, settings};
+use pitaya::{
+    App, Bytes, Error, Json, Lifecycle, Result, Serializer, Server, ServerBuilder, Session, handlers, settings,
+};
 use pitaya_test::{CloseReason, ConnectError, TestClient, TestGame};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -252,6 +254,34 @@ async fn a_game_that_does_not_stop_well_fails() {
         "the game did not stop well: 1 handlers and tasks did not end within the grace period"
     );
     assert!(start.elapsed() >= grace);
+}
+
+/// A serializer that the typed methods do not write.
+struct Packed;
+
+impl Serializer for Packed {
+    fn name(&self) -> &'static str {
+        "packed"
+    }
+
+    fn encode_error(&self, error: &Error) -> Bytes {
+        Bytes::from(error.code().to_owned())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_game_that_does_not_speak_json_is_tested_with_bytes() {
+    let echo = pitaya::Component::builder("raw", std::sync::Arc::new(()))
+        .request("echo", |body: Bytes| async { body })
+        .build();
+    let game = TestGame::start(Server::frontend("game").serializer(Packed).component(echo)).await;
+    let client = game.client().await;
+    assert_eq!(
+        failure(client.request::<()>("raw.echo", &1)).await,
+        "the game speaks packed, not json: use the client's `request_bytes`"
+    );
+    assert_eq!(client.client().request_bytes("raw.echo", "hi").await.unwrap(), "hi");
+    game.stop().await;
 }
 
 /// The page shows the test of the example, all of it.
