@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    CloseReason, Delivery, EncodedPush, Error, Group, GroupName, GroupStore, IntoPayload, Module, PushBuilder,
-    Reporter, Result, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
+    CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module,
+    PushBuilder, Reporter, Result, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
 };
 
 /// After how many users of one push others get their turn.
@@ -36,8 +36,6 @@ pub struct AppParts {
     pub server: ServerInfo,
     /// The sessions of this server's clients.
     pub sessions: SessionPool,
-    /// Where groups are kept.
-    pub groups: Arc<dyn GroupStore>,
     /// Where counts go.
     pub reporter: Arc<dyn Reporter>,
     /// The effective configuration.
@@ -136,6 +134,15 @@ impl App {
         Group::new(self.clone(), name.try_into().map_err(Into::into))
     }
 
+    /// The groups that a user is in, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be reached, or refused.
+    pub async fn groups_of(&self, uid: &Uid) -> Result<Vec<GroupName>, GroupError> {
+        self.group_store().groups_of(uid).await
+    }
+
     /// A push to users, wherever they are connected; say to whom with [`PushBuilder::to_users`].
     pub fn push<P: IntoPayload>(&self, route: &str, payload: P) -> PushBuilder {
         PushBuilder::new(self.clone(), self.encode_push(route, payload))
@@ -180,7 +187,7 @@ impl App {
     }
 
     pub(crate) fn group_store(&self) -> &dyn GroupStore {
-        &*self.parts().groups
+        &**self.parts().sessions.groups()
     }
 
     /// Queues a push for users. Nobody is waited for: a user without a session here, or with one that has closed, has
@@ -203,6 +210,24 @@ impl App {
                 delivery.failed.push(uid);
             }
             // A large group must not keep a thread from everybody else.
+            if index % USERS_AT_ONCE == USERS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        delivery
+    }
+
+    /// Kicks users. Nobody is waited for: a user without a session here, or with one that has closed, has failed.
+    pub(crate) async fn kick_users(&self, uids: impl IntoIterator<Item = Uid>) -> Delivery {
+        let mut delivery = Delivery::default();
+        for (index, uid) in uids.into_iter().enumerate() {
+            let kicked = match self.session_of(&uid) {
+                Some(session) => session.kick().await.is_ok(),
+                None => false,
+            };
+            if !kicked {
+                delivery.failed.push(uid);
+            }
             if index % USERS_AT_ONCE == USERS_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }

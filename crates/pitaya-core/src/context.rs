@@ -1,22 +1,32 @@
 //! The circumstances of a message.
 
+use std::{any::Any, fmt, sync::Arc};
+
 use crate::Session;
 
 /// The circumstances of one message: whose it is, which number it has, and whether its client is still there.
 ///
 /// Handlers run to the end even when their client goes away; one that wants to stop early asks
 /// [`is_cancelled`](Self::is_cancelled) or awaits [`cancelled`](Self::cancelled).
+///
+/// Hooks leave values for those behind them: what was [inserted](Self::insert) is found by its type, or taken as an argument
+/// with [`Extension<T>`](crate::extract::Extension). A message without such values carries none of the machinery.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     session: Option<Session>,
     message_id: u64,
+    extensions: Option<Arc<Extensions>>,
 }
+
+/// Few values, so a list. Copied when a context that has a clone gets another value.
+#[derive(Clone, Default)]
+struct Extensions(Vec<Arc<dyn Any + Send + Sync>>);
 
 impl Context {
     /// The context of a client's message. A notify has the id 0.
     #[must_use]
     pub fn of_message(session: Session, message_id: u64) -> Self {
-        Self { session: Some(session), message_id }
+        Self { session: Some(session), message_id, extensions: None }
     }
 
     /// The session that the message belongs to; none for a call of another server.
@@ -38,6 +48,20 @@ impl Context {
         format!("{session}-{}", self.message_id)
     }
 
+    /// Leaves a value for those who get this context or a clone that is made later, in place of an earlier one of its type.
+    pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        let extensions = Arc::make_mut(self.extensions.get_or_insert_default());
+        extensions.0.retain(|other| !other.is::<T>());
+        extensions.0.push(Arc::new(value));
+    }
+
+    /// The value of this type that a hook has left.
+    #[must_use]
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let value = self.extensions.as_ref()?.0.iter().find(|value| value.is::<T>())?;
+        Arc::clone(value).downcast().ok()
+    }
+
     /// Whether nobody waits for the answer any more: the session has closed.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -54,5 +78,28 @@ impl Context {
             Some(session) => session.closed().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} values", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_of_a_type_counts_and_a_clone_keeps_what_it_had() {
+        let mut context = Context::default();
+        assert_eq!(context.get::<u8>(), None);
+        context.insert(1_u8);
+        context.insert("one");
+        let before = context.clone();
+        context.insert(2_u8);
+        assert_eq!((context.get::<u8>().as_deref(), context.get::<&str>().as_deref()), (Some(&2), Some(&"one")));
+        assert_eq!((before.get::<u8>().as_deref(), before.get::<&str>().as_deref()), (Some(&1), Some(&"one")));
     }
 }

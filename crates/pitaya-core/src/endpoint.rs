@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{BoxFuture, Reply, Request};
+use crate::{BoxFuture, Reply, Request, Route};
 
 /// Something that answers requests: a handler, or a hook around the rest of the chain.
 ///
@@ -23,8 +23,15 @@ impl fmt::Debug for dyn Endpoint {
 ///
 /// The layer that is added first sees a request first, and its reply last.
 pub trait Layer: Send + Sync + 'static {
-    /// Puts this layer around `inner`. Called once for each route when the app is built.
-    fn layer(&self, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint>;
+    /// Puts this layer around `inner`, the chain of `route`. Called once for each route when the app is built: a layer that
+    /// has nothing to do with a route gives `inner` back, and costs its messages nothing.
+    fn layer(&self, route: &Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint>;
+
+    /// The routes that this layer was told by name, with or without server type. `build()` refuses an app that lacks one:
+    /// a rule with a typing error in it would silently hold for nothing.
+    fn routes(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
 
 impl fmt::Debug for dyn Layer {
@@ -84,7 +91,7 @@ where
     F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Reply> + Send + 'static,
 {
-    fn layer(&self, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
+    fn layer(&self, _route: &Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
         Arc::new(Hooked { hook: Arc::clone(&self.0), next: Next(inner) })
     }
 }

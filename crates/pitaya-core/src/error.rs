@@ -7,16 +7,20 @@ use pitaya_protocol::HandshakeError;
 /// The result of a handler, a hook or a framework call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Error codes of the framework (protocol.md 3.5). Applications use their own freely.
+/// Error codes of the framework (protocol.md 3.5; `PIT-401` and `PIT-429` are ours). Applications use their own freely.
 pub mod code {
     /// An error without a code of its own.
     pub const UNKNOWN: &str = "PIT-000";
     /// The client's message cannot be understood: route, argument, or kind of message.
     pub const BAD_REQUEST: &str = "PIT-400";
+    /// The client has to log in first.
+    pub const UNAUTHORIZED: &str = "PIT-401";
     /// No such handler.
     pub const NOT_FOUND: &str = "PIT-404";
     /// Somebody was waited for too long.
     pub const TIMEOUT: &str = "PIT-408";
+    /// Too many ask at once: try again later.
+    pub const TOO_MANY: &str = "PIT-429";
     /// The client is gone.
     pub const CLIENT_CLOSED: &str = "PIT-499";
     /// The server failed: routing, a panic, an internal error.

@@ -1,8 +1,9 @@
 //! The arguments of handlers.
 //!
 //! An argument is any type that implements [`FromRequest`]. Those that only look ([`Session`], [`App`], [`Context`],
-//! [`Route`], [`State`], `Arc<Component>`) may stand anywhere and repeatedly; one that consumes the payload
-//! ([`Json`](crate::Json), [`Bytes`]) must be the last. `Option<T>` is `None` where there is nothing to extract.
+//! [`Route`], [`State`], [`Extension`], `Arc<Component>`) may stand anywhere and repeatedly; one that consumes the payload
+//! ([`Json`](crate::Json), [`Protobuf`](crate::Protobuf), [`Bytes`]) must be the last. `Option<T>` is `None` where there is
+//! nothing to extract, and [`Valid<T>`](Valid) checks what the payload says.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -21,17 +22,22 @@
 //! }
 //! ```
 
-use std::{future::Future, ops::Deref, sync::Arc};
+mod valid;
+
+use std::{any::type_name, future::Future, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{App, Context, Error, Needs, Request, Result, Route, Session};
+use crate::{App, Context, Error, Needs, Request, Result, Route, Session, code};
+pub use valid::STRUCT_VALIDATION;
+#[cfg(feature = "validate")]
+pub use valid::Valid;
 
 /// A type that a handler can take as an argument. `C` is the component whose handler it is.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler argument",
     label = "not an extractor",
-    note = "an argument implements `FromRequest`: `Session`, `App`, `Context`, `Route`, `State<T>`, and as the last one `Json<T>` or `Bytes`"
+    note = "an argument implements `FromRequest`: `Session`, `App`, `Context`, `Route`, `State<T>`, `Extension<T>`, and as the last one `Json<T>`, `Protobuf<T>` or `Bytes`"
 )]
 pub trait FromRequest<C>: Sized {
     /// [`TakesNothing`] or [`TakesPayload`]: only the last argument may take the payload.
@@ -166,7 +172,62 @@ where
 
     async fn from_request(request: &mut Request, _component: &Arc<C>) -> Result<Self> {
         let state = request.parts.app.state::<T>().map(State);
-        state.ok_or_else(|| Error::internal(format!("the app holds no {}", std::any::type_name::<T>())))
+        state.ok_or_else(|| Error::internal(format!("the app holds no {}", type_name::<T>())))
+    }
+}
+
+/// Something that a hook has left in the [`Context`] of the message: who the user is, a clock, a transaction.
+///
+/// A handler whose message has none answers with an error that names the type; `Option<Extension<T>>` is `None` then.
+///
+/// ```
+/// use pitaya_core::{Error, Json, Next, Request, extract::Extension, from_fn};
+///
+/// struct Player {
+///     level: u32,
+/// }
+///
+/// let known = from_fn(|mut request: Request, next: Next| async move {
+///     request.parts.context.insert(Player { level: 7 });
+///     next.run(request).await
+/// });
+///
+/// async fn level(player: Extension<Player>) -> Json<u32> {
+///     Json(player.level)
+/// }
+/// # let _ = (known, level);
+/// ```
+#[derive(Debug)]
+pub struct Extension<T>(pub Arc<T>);
+
+impl<T> Clone for Extension<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Extension<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T, C> FromRequest<C> for Extension<T>
+where
+    T: Send + Sync + 'static,
+    C: Send + Sync,
+{
+    type Takes = TakesNothing;
+
+    fn is_absent(request: &Request) -> bool {
+        request.parts.context.get::<T>().is_none()
+    }
+
+    async fn from_request(request: &mut Request, _component: &Arc<C>) -> Result<Self> {
+        let missing = || Error::new(code::INTERNAL, format!("no hook has left a {}", type_name::<T>()));
+        request.parts.context.get().map(Self).ok_or_else(missing)
     }
 }
 

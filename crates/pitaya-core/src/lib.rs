@@ -24,6 +24,7 @@ mod handler;
 mod id;
 mod lifecycle;
 mod payload;
+mod protobuf;
 mod push;
 pub mod reporter;
 mod request;
@@ -40,7 +41,7 @@ pub use context::Context;
 pub use endpoint::{Endpoint, FromFn, Layer, Next, from_fn};
 pub use error::{Error, Result, code};
 pub use extract::FromRequest;
-pub use group::{Group, GroupError, GroupStore};
+pub use group::{Group, GroupError, GroupStore, Join, Joined, Member};
 pub use handler::Handler;
 pub use id::{GroupName, NameError, ServerId, ServerType, SessionId, Uid};
 pub use lifecycle::{Lifecycle, Module, Phase};
@@ -48,6 +49,7 @@ pub use payload::{IntoPayload, IntoReply, Json};
 pub use pitaya_protocol::{
     HandshakeData, HandshakeError, HandshakeSys, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec, Route,
 };
+pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
 pub use request::{Needs, Parts, Reply, Request};

@@ -24,7 +24,7 @@ pub trait IntoPayload: Send {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned from a handler",
     label = "not a reply",
-    note = "return `Json<T>`, `Bytes`, `()` or a `Result` of these whose error converts into `pitaya::Error`"
+    note = "return `Json<T>`, `Protobuf<T>`, `Bytes`, `()` or a `Result` of these whose error converts into `pitaya::Error`"
 )]
 pub trait IntoReply {
     /// Records the format of the reply.
@@ -111,6 +111,21 @@ impl<T: Serialize + Send> IntoReply for Json<T> {
 
     fn into_reply(self) -> Reply {
         self.into_payload()
+    }
+}
+
+/// The rules of the value hold for the payload.
+#[cfg(feature = "validate")]
+impl<T: garde::Validate> garde::Validate for Json<T> {
+    type Context = T::Context;
+
+    fn validate_into(
+        &self,
+        context: &Self::Context,
+        parent: &mut dyn FnMut() -> garde::Path,
+        report: &mut garde::Report,
+    ) {
+        self.0.validate_into(context, parent, report);
     }
 }
 

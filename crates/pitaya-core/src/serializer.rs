@@ -9,7 +9,7 @@ use crate::Error;
 
 /// What an app speaks with its clients.
 ///
-/// Payloads are written and read by the extractor types ([`Json`](crate::Json), ..), which say by
+/// Payloads are written and read by the extractor types ([`Json`](crate::Json), [`Protobuf`](crate::Protobuf), ..), which say by
 /// [`IntoPayload::FORMAT`](crate::IntoPayload::FORMAT) which serializer they belong to; `build()` refuses an app whose
 /// handlers speak another one. This trait holds the rest: the name in the handshake and the form of an error.
 /// A serializer of your own is this trait for the app and one extractor type.

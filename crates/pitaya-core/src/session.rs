@@ -3,6 +3,7 @@
 mod binding;
 mod data;
 mod handshake;
+mod leaving;
 mod pool;
 mod step;
 
@@ -23,6 +24,7 @@ pub use pool::{PoolOptions, SessionPool};
 pub use step::{SessionStep, StepList};
 
 use data::SessionData;
+use leaving::LeaveList;
 
 /// One client's connection, as handlers see it: cheap to clone, usable from any task, harmless after the close.
 ///
@@ -47,6 +49,8 @@ struct State {
     handshake: Bytes,
     /// Run once, in order, when the session closes.
     on_close: Vec<CloseCallback>,
+    /// The groups that its user leaves then; made by the first of them.
+    leave_list: Option<Box<LeaveList>>,
     /// Tells those who wait in `closed`; made by the first of them.
     closed: Option<Arc<Notify>>,
 }
@@ -198,6 +202,7 @@ impl Session {
                 data: SessionData::default(),
                 handshake: Bytes::new(),
                 on_close: Vec::new(),
+                leave_list: None,
                 closed: None,
             }),
         }))

@@ -11,8 +11,8 @@ use std::{
 
 use pitaya_core::{
     Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, HandshakeData, JsonSerializer, Layer,
-    Lifecycle, Module, PoolOptions, PushFormat, Reporter, Result as CoreResult, Serializer, ServerId, ServerInfo,
-    Session, SessionPool, SessionStep, StepList, Tasks, Uid,
+    Lifecycle, Module, Parts as MessageParts, PoolOptions, PushFormat, Reply, Reporter, Request, Result as CoreResult,
+    Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep, StepList, Tasks, Uid,
     config::{Config, Preset, Row, Setting, Sources, Table, Value},
     reporter::NoReporter,
 };
@@ -26,6 +26,7 @@ use crate::{
     engine::{Engine, HandshakeBodies, Options},
     lifecycle::Parts,
     metrics::Metrics,
+    pipeline::Pipeline,
     registry::{Registry, RegistryOptions},
     settings,
 };
@@ -40,6 +41,7 @@ pub struct ServerBuilder {
     components: Vec<Component>,
     modules: Vec<Module>,
     layers: Vec<Box<dyn Layer>>,
+    pipeline: Pipeline,
     ordered: bool,
     steps: StepList,
     states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -63,6 +65,7 @@ impl ServerBuilder {
             components: Vec::new(),
             modules: Vec::new(),
             layers: Vec::new(),
+            pipeline: Pipeline::default(),
             ordered: false,
             steps: StepList::new(),
             states: HashMap::new(),
@@ -125,6 +128,44 @@ impl ServerBuilder {
     /// Puts a layer around all handlers. The layer that is added first sees a request first.
     pub fn layer(mut self, layer: impl Layer) -> Self {
         self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// Runs a function before each handler, inside of the layers and before the arguments are read. It sees the circumstances
+    /// and the raw payload, and gives the request on, changed or not; an error answers in place of the handler.
+    ///
+    /// Before-functions run in the order of registration, each with what the one before it has returned. Once one has
+    /// refused, nothing more runs: no other of them, no handler and no after-function.
+    ///
+    /// ```
+    /// use pitaya_server::{Server, ServerBuilder};
+    /// use pitaya_core::{Error, Request};
+    ///
+    /// let server = Server::frontend("game").before(async |request: Request| {
+    ///     if request.body.len() > 1_000 { Err(Error::bad_request("too long")) } else { Ok(request) }
+    /// });
+    /// # let _: ServerBuilder = server;
+    /// ```
+    pub fn before<F, Fut>(mut self, function: F) -> Self
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CoreResult<Request>> + Send + 'static,
+    {
+        self.pipeline.before(function);
+        self
+    }
+
+    /// Runs a function after each handler, also when it, its arguments or the writing of its result have failed, or when it
+    /// has panicked. It sees the circumstances as the before-functions have left them, and gives the reply on, changed or
+    /// not: an answer may become an error, and an error an answer.
+    ///
+    /// After-functions run in the order of registration, each with what the one before it has returned.
+    pub fn after<F, Fut>(mut self, function: F) -> Self
+    where
+        F: Fn(MessageParts, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + Send + 'static,
+    {
+        self.pipeline.after(function);
         self
     }
 
@@ -297,9 +338,11 @@ impl ServerBuilder {
         let Some(kind) = server.as_ref().map(|server| server.kind.clone()).or_else(|| "server".try_into().ok()) else {
             return Err(BuildError { problems });
         };
+        let pipeline = Arc::new(std::mem::take(&mut self.pipeline));
         let options = RegistryOptions {
             server_type: &kind,
             layers: &self.layers,
+            pipeline: &pipeline,
             ordered: self.ordered,
             tasks: &tasks,
             reporter: &self.reporter,
@@ -385,6 +428,7 @@ impl ServerBuilder {
             steps: self.steps,
             step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
             format: PushFormat::new(Arc::clone(&self.serializer), compression, push_dictionary),
+            groups: self.groups,
             tasks: tasks.clone(),
         });
         let engine = Engine {
@@ -424,7 +468,6 @@ impl ServerBuilder {
             app: App::new(AppParts {
                 server,
                 sessions: sessions.clone(),
-                groups: self.groups,
                 reporter: self.reporter,
                 config,
                 tasks,

@@ -208,9 +208,7 @@ impl Connection {
     #[cold]
     fn panicked(&self, tag: &Tag, panic: &(dyn Any + Send)) -> Error {
         self.registered(tag).metrics.panics.add(1);
-        let (route, request) = (self.registered(tag).route.as_str(), self.request_id(tag.id));
-        tracing::error!(route, request, panic = panic_text(panic), "handler panicked");
-        Error::new(code::INTERNAL, format!("internal error, request {request}"))
+        panic_error(self.registered(tag).route.as_str(), &self.request_id(tag.id), panic)
     }
 
     fn registered(&self, tag: &Tag) -> &Registered {
@@ -220,6 +218,13 @@ impl Connection {
     fn request_id(&self, id: u64) -> String {
         Context::of_message(self.session.clone(), id).request_id()
     }
+}
+
+/// What a client is told of a panic; the rest goes into the log.
+#[cold]
+pub(crate) fn panic_error(route: &str, request: &str, panic: &(dyn Any + Send)) -> Error {
+    tracing::error!(route, request, panic = panic_text(panic), "handler panicked");
+    Error::new(code::INTERNAL, format!("internal error, request {request}"))
 }
 
 /// A request that could never be answered: a bug of the client.

@@ -83,6 +83,12 @@ pub enum Problem {
         /// What the handshake would announce.
         serializer: &'static str,
     },
+    /// A layer was given the name of a route that no handler has.
+    #[error("a layer names the route {route}, which no handler has")]
+    LayerRoute {
+        /// The route as it was given to the layer.
+        route: String,
+    },
     /// A handler asks for a state that the app does not hold.
     #[error("{route} takes State<{name}>, which was not given with `state`")]
     State {

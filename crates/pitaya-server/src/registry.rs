@@ -13,7 +13,7 @@ use pitaya_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Problem, metrics::RouteMetrics};
+use crate::{Problem, metrics::RouteMetrics, pipeline::Pipeline};
 
 /// A handler with everything around it.
 pub(crate) struct Registered {
@@ -22,7 +22,7 @@ pub(crate) struct Registered {
     pub(crate) kind: HandlerKind,
     /// The next message of the session waits for the end of this one.
     pub(crate) ordered: bool,
-    /// Layers and handler.
+    /// Layers, before- and after-functions, and handler.
     pub(crate) chain: Arc<dyn Endpoint>,
     pub(crate) metrics: RouteMetrics,
 }
@@ -35,6 +35,7 @@ pub(crate) struct HandlerIndex(usize);
 pub(crate) struct RegistryOptions<'a> {
     pub(crate) server_type: &'a ServerType,
     pub(crate) layers: &'a [Box<dyn Layer>],
+    pub(crate) pipeline: &'a Arc<Pipeline>,
     pub(crate) ordered: bool,
     pub(crate) tasks: &'a Tasks,
     pub(crate) reporter: &'a Arc<dyn Reporter>,
@@ -74,20 +75,27 @@ impl Registry {
                     }
                     continue;
                 }
+                let metrics = RouteMetrics::new(options.reporter, route.as_str(), handler.kind);
                 let mut chain = handler.endpoint;
                 if handler.options.spawn {
                     chain = Arc::new(Spawned { inner: chain, tasks: options.tasks.clone() });
                 }
+                chain = options.pipeline.around(&route, chain, &metrics.panics);
                 for layer in options.layers.iter().rev() {
-                    chain = layer.layer(chain);
+                    chain = layer.layer(&route, chain);
                 }
                 registry.insert(Registered {
-                    metrics: RouteMetrics::new(options.reporter, route.as_str(), handler.kind),
+                    metrics,
                     route,
                     kind: handler.kind,
                     ordered: options.ordered || handler.options.ordered,
                     chain,
                 });
+            }
+        }
+        for route in options.layers.iter().flat_map(|layer| layer.routes()) {
+            if registry.find(route).is_none() {
+                problems.push(Problem::LayerRoute { route: route.to_owned() });
             }
         }
         registry

@@ -26,6 +26,7 @@ pub(crate) async fn run(
     let guard = StopOnDrop(engine);
     let engine = &guard.0;
     let mut initialised = 0;
+    spawn_groups(engine);
     let started = tokio::select! {
         started = engine.parts.start(&engine.app, &mut initialised) => Some(started),
         () = &mut shutdown => None,
@@ -62,6 +63,18 @@ pub(crate) async fn run(
         0 => failures.into_iter().next().map_or(Ok(()), |failure| Err(ServeError::stop(failure))),
         count => Err(ServeError::NotDrained { count }),
     }
+}
+
+/// Runs what the group store does in the background until the app stops.
+fn spawn_groups(engine: &Engine) {
+    let app = engine.app.clone();
+    let store = Arc::clone(engine.sessions.groups());
+    engine.app.tasks().spawn("groups", async move {
+        tokio::select! {
+            () = store.run(&app) => {}
+            () = app.tasks().stopping().cancelled() => {}
+        }
+    });
 }
 
 /// Accepts clients until the server stops.

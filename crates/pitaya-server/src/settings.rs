@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use pitaya_core::config::{Preset, Row, Setting, Size};
+pub use pitaya_core::extract::STRUCT_VALIDATION;
 
 /// Between two heartbeats; told to the client in the handshake. A client that is silent for two and a half intervals is
 /// disconnected (protocol.md 2.6).
@@ -185,6 +186,14 @@ pub static SHUTDOWN_GRACE: Setting<Duration> = Setting::new(
 )
 .checked(not_endless);
 
+/// How often groups in memory are looked through for those whose time to live is over (K85).
+pub static GROUPS_MEMORY_TICK: Setting<Duration> = Setting::new(
+    "pitaya.groups.memory.tickduration",
+    Duration::from_secs(30),
+    "How often groups in memory are looked through: one with a time to live that was not renewed is gone at the next tick.",
+)
+.checked(not_zero);
+
 /// All rows of the engine.
 #[must_use]
 pub fn rows() -> Vec<&'static dyn Row> {
@@ -202,6 +211,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &WRITE_TIMEOUT,
         &DISPATCH_CONCURRENCY,
         &LOCAL_BUFFER,
+        &STRUCT_VALIDATION,
         &SESSION_UNFINISHED,
         &SESSION_STEP_TIMEOUT,
         &MODULE_START_TIMEOUT,
@@ -211,6 +221,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &DRAIN_PERIOD,
         &SHUTDOWN_KICK,
         &SHUTDOWN_GRACE,
+        &GROUPS_MEMORY_TICK,
     ]
 }
 

@@ -3,17 +3,17 @@
 pub use pitaya_core::{
     Acceptor, App, BoxFuture, CloseReason, Component, ComponentBuilder, Context, Delivery, EncodedPush, Endpoint,
     Error, FromFn, FromRequest, Group, GroupError, GroupName, GroupStore, Handler, HandlerKind, HandlerOptions,
-    Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Json, JsonSerializer, Layer,
-    Lifecycle, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts, Phase, PomeloCodec,
-    PushBuilder, RegisteredHandler, Reply, Reporter, Request, Result, Route, Serializer, ServerId, ServerInfo,
-    ServerType, Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder, Uid, acceptor, code, config, extract,
-    from_fn, reporter,
+    Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Join, Joined, Json, JsonSerializer,
+    Layer, Lifecycle, Member, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts,
+    Phase, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Reply, Reporter, Request, Result,
+    Route, Serializer, ServerId, ServerInfo, ServerType, Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder,
+    Uid, acceptor, code, config, extract, from_fn, reporter,
 };
 pub use pitaya_macros::handlers;
 pub use pitaya_server::{
     BuildError, MemoryGroups, Problem, Serve, ServeError, Server, ServerBuilder,
     acceptor::{HttpResponse, TcpAcceptor, WsAcceptor},
-    settings, signal,
+    layers, settings, signal,
 };
 
 pub use bytes::Bytes;
@@ -25,7 +25,12 @@ pub use pitaya_core::__private;
 /// What most files of a game need.
 pub mod prelude {
     pub use crate::{
-        App, Bytes, Context, Error, Json, Next, Reply, Request, Result, Server, Session, TcpAcceptor, Uid, WsAcceptor,
-        extract::State, from_fn, handlers,
+        App, Bytes, Context, Error, Json, Next, Parts, Protobuf, Reply, Request, Result, Server, Session, TcpAcceptor,
+        Uid, WsAcceptor,
+        extract::{Extension, State},
+        from_fn, handlers,
     };
+
+    #[cfg(feature = "validate")]
+    pub use crate::extract::Valid;
 }

@@ -4,13 +4,14 @@ use std::{error::Error as _, future::Future, panic::AssertUnwindSafe, time::Dura
 
 use futures_util::FutureExt as _;
 
-use super::{CloseReason, Phase, Session, closed};
-use crate::{Error, Result, Uid, code, tasks::panic_text};
+use super::{CloseReason, Phase, Session, closed, leaving};
+use crate::{Error, GroupName, Result, Uid, code, tasks::panic_text};
 
 /// Runs the sequence of protocol.md 9.3.
 pub(super) async fn bind(session: &Session, uid: Uid) -> Result<()> {
     begin(session, &uid)?;
-    let mut bind = Bind { session: session.clone(), uid, steps_done: 0, stored: false, settled: false };
+    let mut bind =
+        Bind { session: session.clone(), uid, steps_done: 0, stored: false, joined: Vec::new(), settled: false };
     let result = bind.run().await;
     if result.is_err() {
         bind.undo().await;
@@ -37,6 +38,8 @@ struct Bind {
     uid: Uid,
     steps_done: usize,
     stored: bool,
+    /// Groups that an after-bind step has joined with the session, to be left when the bind is undone.
+    joined: Vec<GroupName>,
     settled: bool,
 }
 
@@ -47,7 +50,7 @@ impl Bind {
             guard(pool.step_timeout(), "bind", || step.bind(&self.session, &self.uid)).await??;
             self.steps_done += 1;
         }
-        self.store()?;
+        self.store().await?;
         for step in pool.steps() {
             guard(pool.step_timeout(), "after-bind", || step.after_bind(&self.session, &self.uid)).await??;
         }
@@ -55,17 +58,25 @@ impl Bind {
     }
 
     /// Makes the session the one of its user, and closes the older one. A session that closed meanwhile is not stored:
-    /// both happen under the lock of its state.
-    fn store(&mut self) -> Result<()> {
-        let older = {
-            let mut state = self.session.state();
-            if matches!(state.phase, Phase::Closed(_)) {
-                return Err(closed());
-            }
-            state.phase = Phase::Bound(self.uid.clone());
-            self.session.0.pool.insert_uid(&self.uid, &self.session)
+    /// both happen under the lock of its state. A user who is being taken out of groups is waited for; that has a bound.
+    async fn store(&mut self) -> Result<()> {
+        let older = loop {
+            let departing = {
+                let mut state = self.session.state();
+                if matches!(state.phase, Phase::Closed(_)) {
+                    return Err(closed());
+                }
+                match self.session.0.pool.insert_uid(&self.uid, &self.session) {
+                    Ok(older) => {
+                        state.phase = Phase::Bound(self.uid.clone());
+                        self.stored = true;
+                        break older;
+                    }
+                    Err(departing) => departing,
+                }
+            };
+            departing.cancelled().await;
         };
-        self.stored = true;
         if let Some(older) = older {
             older.0.link.close(CloseReason::Replaced);
         }
@@ -87,7 +98,12 @@ impl Bind {
             if std::mem::take(&mut self.stored) {
                 pool.remove_uid(&self.uid, &self.session);
             }
+            if let Some(list) = state.leave_list.take() {
+                self.joined = list.into_groups();
+            }
         }
+        leaving::leave(&pool, &self.uid, &self.joined).await;
+        self.joined.clear();
         while let Some(last) = self.steps_done.checked_sub(1) {
             let step = &pool.steps()[last];
             log_failure("unbind", guard(pool.step_timeout(), "unbind", || step.unbind(&self.session, &self.uid)).await);
@@ -112,6 +128,7 @@ impl Drop for Bind {
             uid: self.uid.clone(),
             steps_done: self.steps_done,
             stored: self.stored,
+            joined: std::mem::take(&mut self.joined),
             settled: true,
         };
         let tasks = self.session.0.pool.tasks().clone();
@@ -119,11 +136,11 @@ impl Drop for Bind {
     }
 }
 
-/// Closes a session: look-ups first, then the bind steps in reverse, then the session's own callbacks, then those of
+/// Closes a session: look-ups first, then the groups that its user leaves, then the bind steps in reverse, then the session's own callbacks, then those of
 /// all sessions, each in order (protocol.md 9.5). A callback that panics or takes too long does not stop the others.
 pub(super) async fn close(session: &Session, reason: CloseReason) {
     let pool = session.0.pool.clone();
-    let (bound, callbacks, closed) = {
+    let (bound, leave_list, callbacks, closed) = {
         let mut state = session.state();
         // A bind under way sees the closed phase when it wants to store the uid, and undoes itself.
         let bound = match &state.phase {
@@ -136,12 +153,14 @@ pub(super) async fn close(session: &Session, reason: CloseReason) {
         if let Some(uid) = &bound {
             pool.remove_uid(uid, session);
         }
-        (bound, std::mem::take(&mut state.on_close), state.closed.take())
+        (bound, state.leave_list.take(), std::mem::take(&mut state.on_close), state.closed.take())
     };
     if let Some(closed) = closed {
         closed.notify_waiters();
     }
     if let Some(uid) = &bound {
+        let groups = leave_list.map(|list| list.into_groups()).unwrap_or_default();
+        leaving::leave(&pool, uid, &groups).await;
         for step in pool.steps().iter().rev() {
             log_failure("unbind", guard(pool.step_timeout(), "unbind", || step.unbind(session, uid)).await);
         }

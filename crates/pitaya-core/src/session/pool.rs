@@ -13,9 +13,10 @@ use std::{
 
 use pitaya_protocol::HandshakeData;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{CloseReason, Session, SessionLink, SessionStep, StepList, binding, handshake, step::Validator};
-use crate::{BoxFuture, PushFormat, Result, SessionId, Tasks, Uid};
+use crate::{BoxFuture, GroupStore, PushFormat, Result, SessionId, Tasks, Uid};
 
 /// All sessions of one app. Look-ups return clones, so no lock is ever held while somebody waits.
 #[derive(Clone)]
@@ -24,10 +25,41 @@ pub struct SessionPool(Arc<Inner>);
 struct Inner {
     next_id: AtomicI64,
     by_id: RwLock<HashMap<SessionId, Session>>,
-    by_uid: RwLock<HashMap<Uid, Session>>,
+    users: RwLock<Users>,
     /// Told when the last session has been removed.
     emptied: Notify,
     options: PoolOptions,
+}
+
+#[derive(Default)]
+struct Users {
+    sessions: HashMap<Uid, Session>,
+    /// Who is being taken out of groups, and what tells the end of that.
+    departing: HashMap<Uid, CancellationToken>,
+}
+
+/// Where a user stands whose session has closed.
+pub(super) enum Departure {
+    /// Another session of the user is here.
+    Stays(Session),
+    /// The user is being taken out of groups already.
+    UnderWay(CancellationToken),
+    /// No session of the user is here, and none will be before this is dropped.
+    Begun(Departing),
+}
+
+/// Makes binds of a user wait until it is dropped.
+pub(super) struct Departing {
+    pool: SessionPool,
+    uid: Uid,
+}
+
+impl Drop for Departing {
+    fn drop(&mut self) {
+        if let Some(ended) = write(&self.pool.0.users).departing.remove(&self.uid) {
+            ended.cancel();
+        }
+    }
 }
 
 /// What an engine makes a [`SessionPool`] of.
@@ -39,6 +71,8 @@ pub struct PoolOptions {
     pub step_timeout: Duration,
     /// How pushes are written.
     pub format: PushFormat,
+    /// Where groups are kept.
+    pub groups: Arc<dyn GroupStore>,
     /// Where the undoing of an abandoned bind runs.
     pub tasks: Tasks,
 }
@@ -50,7 +84,7 @@ impl SessionPool {
         Self(Arc::new(Inner {
             next_id: AtomicI64::new(1),
             by_id: RwLock::default(),
-            by_uid: RwLock::default(),
+            users: RwLock::default(),
             emptied: Notify::new(),
             options,
         }))
@@ -95,7 +129,7 @@ impl SessionPool {
     /// The session bound to this user.
     #[must_use]
     pub fn by_uid(&self, uid: &Uid) -> Option<Session> {
-        read(&self.0.by_uid).get(uid).cloned()
+        read(&self.0.users).sessions.get(uid).cloned()
     }
 
     /// A copy of the list of all sessions.
@@ -134,6 +168,12 @@ impl SessionPool {
         &self.0.options.format
     }
 
+    /// Where groups are kept.
+    #[must_use]
+    pub fn groups(&self) -> &Arc<dyn GroupStore> {
+        &self.0.options.groups
+    }
+
     pub(super) fn steps(&self) -> &[Arc<dyn SessionStep>] {
         self.0.options.steps.as_slice()
     }
@@ -150,17 +190,35 @@ impl SessionPool {
         &self.0.options.tasks
     }
 
-    /// Makes `session` the one of its user and returns the one that was.
-    pub(super) fn insert_uid(&self, uid: &Uid, session: &Session) -> Option<Session> {
-        write(&self.0.by_uid).insert(uid.clone(), session.clone())
+    /// Makes `session` the one of its user and returns the one that was. While the user is being taken out of groups,
+    /// returns what tells the end of that instead.
+    pub(super) fn insert_uid(&self, uid: &Uid, session: &Session) -> Result<Option<Session>, CancellationToken> {
+        let mut users = write(&self.0.users);
+        match users.departing.get(uid) {
+            Some(ended) => Err(ended.clone()),
+            None => Ok(users.sessions.insert(uid.clone(), session.clone())),
+        }
+    }
+
+    /// Begins to take a user out of groups, unless a session of the user is here.
+    pub(super) fn depart(&self, uid: &Uid) -> Departure {
+        let mut users = write(&self.0.users);
+        if let Some(session) = users.sessions.get(uid) {
+            return Departure::Stays(session.clone());
+        }
+        if let Some(ended) = users.departing.get(uid) {
+            return Departure::UnderWay(ended.clone());
+        }
+        users.departing.insert(uid.clone(), CancellationToken::new());
+        Departure::Begun(Departing { pool: self.clone(), uid: uid.clone() })
     }
 
     /// Removes the entry of a user if it is this session's: an old connection that closes late must not remove the new
     /// session of its user.
     pub(super) fn remove_uid(&self, uid: &Uid, session: &Session) {
-        let mut by_uid = write(&self.0.by_uid);
-        if by_uid.get(uid).is_some_and(|current| current == session) {
-            by_uid.remove(uid);
+        let mut users = write(&self.0.users);
+        if users.sessions.get(uid).is_some_and(|current| current == session) {
+            users.sessions.remove(uid);
         }
     }
 

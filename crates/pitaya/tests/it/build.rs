@@ -8,7 +8,9 @@ use pitaya::{
     BuildError, Bytes, Component, Error, Handlers, Json, Problem, Serializer, Server, ServerBuilder,
     config::{ConfigError, Setting, Size},
     extract::State,
-    handlers, settings,
+    handlers,
+    layers::RequireBound,
+    settings,
 };
 
 use crate::support::{PipeAcceptor, Pipes};
@@ -269,6 +271,7 @@ fn kind(problem: &Problem) -> &'static str {
         Problem::BadRoute { .. } => "bad route",
         Problem::Format { .. } => "format",
         Problem::State { .. } => "state",
+        Problem::LayerRoute { .. } => "layer route",
         other => panic!("{other}"),
     }
 }
@@ -288,6 +291,7 @@ fn all_problems_are_told_at_once() {
         .component(component("room", &["other"]))
         .component(component("", &["join"]))
         .handlers(Shop)
+        .layer(RequireBound::except(["shop.login"]))
         .serializer(MsgPack)
         .dictionary([("room.join", 0)])
         .set_text("pitaya.heartbeat.intervall", "5s")
@@ -309,6 +313,7 @@ fn all_problems_are_told_at_once() {
         "format", // shop.buy
         "invalid value",
         "invalid value",
+        "layer route",
         "name",
         "name",
         "no acceptor",

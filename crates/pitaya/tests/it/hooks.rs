@@ -275,7 +275,7 @@ struct Counted {
 }
 
 impl Layer for Counting {
-    fn layer(&self, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
+    fn layer(&self, _route: &Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
         self.layered.fetch_add(1, Ordering::SeqCst);
         Arc::new(Counted { inner, called: Arc::clone(&self.called) })
     }

@@ -367,7 +367,7 @@ async fn timers_run_until_before_shutdown_and_have_ended_at_shutdown() {
     sleep(Duration::from_millis(5_500)).await;
     assert_eq!(ticks.load(Ordering::SeqCst), 5);
     server.stop().await.unwrap();
-    assert_eq!(events.all(), ["3 ticks more", "1 tasks", "0 tasks"]);
+    assert_eq!(events.all(), ["3 ticks more", "2 tasks", "0 tasks"]);
 }
 
 /// Pushes to a client from a timer that its own handler started.
@@ -398,6 +398,6 @@ async fn a_handler_starts_a_timer_that_outlives_it() {
         assert_eq!((push.route.as_str(), &push.body[..]), ("left", left.to_string().as_bytes()));
     }
     assert_eq!(start.elapsed().as_secs(), 3);
-    eventually("the timer has ended", || server.app.tasks().len() == 4).await;
+    eventually("the timer has ended", || server.app.tasks().len() == 5).await;
     assert_eq!(code::TIMEOUT, "PIT-408");
 }

@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 22] = [
+const COVERED: [(&str, &str); 24] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -50,6 +50,10 @@ const COVERED: [(&str, &str); 22] = [
         "pitaya.buffer.handler.localprocess",
         "concurrency::connections_whose_messages_find_no_place_to_wait_are_not_read",
     ),
+    (
+        "pitaya.defaultpipelines.structvalidation.enabled",
+        "pipelines::valid::without_struct_validation_the_handler_runs_whatever_its_argument_says",
+    ),
     ("pitaya.session.unfinished", "ordering::the_number_of_unfinished_handlers_is_bounded"),
     ("pitaya.session.steptimeout", "settings::a_step_of_a_bind_or_close_is_given_up_at_its_timeout"),
     (
@@ -62,6 +66,10 @@ const COVERED: [(&str, &str); 22] = [
     ("pitaya.session.drain.period", "shutdown::how_many_clients_are_waited_for_is_logged_each_period"),
     ("pitaya.shutdown.kick", "shutdown::without_the_kick_clients_are_closed_after_what_they_are_owed"),
     ("pitaya.shutdown.graceperiod", "shutdown::a_handler_that_never_ends_is_cut_off_at_the_grace_period"),
+    (
+        "pitaya.groups.memory.tickduration",
+        "groups::ttl::a_group_is_gone_at_its_time_to_live_rounded_up_to_the_next_tick",
+    ),
 ];
 
 #[test]
@@ -149,6 +157,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.concurrency.handler.dispatch", "0"),
         ("pitaya.concurrency.handler.dispatch", "16777217"),
         ("pitaya.buffer.handler.localprocess", "0"),
+        ("pitaya.defaultpipelines.structvalidation.enabled", "perhaps"),
         ("pitaya.session.unfinished", "0"),
         ("pitaya.session.steptimeout", "0s"),
         ("pitaya.modules.starttimeout", "0"),
@@ -158,6 +167,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.session.drain.period", "0ms"),
         ("pitaya.shutdown.kick", "2"),
         ("pitaya.shutdown.graceperiod", "-1s"),
+        ("pitaya.groups.memory.tickduration", "0s"),
     ];
     // One by one, and all at once.
     for (key, text) in cases {

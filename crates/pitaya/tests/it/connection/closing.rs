@@ -230,8 +230,8 @@ async fn a_thousand_clients_that_come_and_go_leave_nothing_behind() {
     assert_eq!(scene.recorder.value("acceptor.connected_clients"), 0);
     assert_eq!(scene.recorder.lowest("acceptor.connected_clients"), 0);
     assert_eq!([scene.closed("kicked"), scene.closed("client_closed")], [200, 800]);
-    // What is left are the acceptors.
-    eventually("every task has ended", || app.tasks().len() == 3).await;
+    // What is left are the acceptors and the group store.
+    eventually("every task has ended", || app.tasks().len() == 4).await;
 }
 
 /// F100: nothing panics, and each push is either accepted or refused.

@@ -320,7 +320,7 @@ struct Early;
 struct EarlyEndpoint(Arc<dyn Endpoint>);
 
 impl pitaya::Layer for Early {
-    fn layer(&self, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
+    fn layer(&self, _route: &pitaya::Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
         Arc::new(EarlyEndpoint(inner))
     }
 }

@@ -1,0 +1,94 @@
+//! Before- and after-functions: flat lists around the handlers, inside of the layers.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use pitaya_core::{BoxFuture, Endpoint, Parts, Reply, Request, Result, Route, reporter::Counter};
+
+use crate::dispatch::panic_error;
+
+/// The functions of an app, in the order of their registration.
+#[derive(Default)]
+pub(crate) struct Pipeline {
+    before: Vec<Before>,
+    after: Vec<After>,
+}
+
+type Before = Box<dyn Fn(Request) -> BoxFuture<'static, Result<Request>> + Send + Sync>;
+type After = Box<dyn Fn(Parts, Reply) -> BoxFuture<'static, Reply> + Send + Sync>;
+
+impl Pipeline {
+    pub(crate) fn before<F, Fut>(&mut self, function: F)
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Request>> + Send + 'static,
+    {
+        self.before.push(Box::new(move |request| Box::pin(function(request))));
+    }
+
+    pub(crate) fn after<F, Fut>(&mut self, function: F)
+    where
+        F: Fn(Parts, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + Send + 'static,
+    {
+        self.after.push(Box::new(move |parts, reply| Box::pin(function(parts, reply))));
+    }
+
+    /// Puts the functions around a handler; where there are none, it stays what it is. `panics` counts those of the route.
+    pub(crate) fn around(
+        self: &Arc<Self>,
+        route: &Route,
+        handler: Arc<dyn Endpoint>,
+        panics: &Arc<dyn Counter>,
+    ) -> Arc<dyn Endpoint> {
+        if self.before.is_empty() && self.after.is_empty() {
+            return handler;
+        }
+        let (pipeline, route, panics) = (Arc::clone(self), route.clone(), Arc::clone(panics));
+        Arc::new(Piped(Arc::new(Functions { pipeline, handler, route, panics })))
+    }
+}
+
+/// A handler with the functions around it. A call keeps one reference to all of it.
+struct Piped(Arc<Functions>);
+
+struct Functions {
+    pipeline: Arc<Pipeline>,
+    handler: Arc<dyn Endpoint>,
+    route: Route,
+    panics: Arc<dyn Counter>,
+}
+
+impl Endpoint for Piped {
+    fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
+        let piped = Arc::clone(&self.0);
+        Box::pin(async move { piped.run(request).await })
+    }
+}
+
+impl Functions {
+    async fn run(&self, mut request: Request) -> Reply {
+        for before in &self.pipeline.before {
+            request = before(request).await?;
+        }
+        if self.pipeline.after.is_empty() {
+            return self.handler.call(request).await;
+        }
+        let parts = request.parts.clone();
+        let mut reply = self.handle(request, &parts).await;
+        for after in &self.pipeline.after {
+            reply = after(parts.clone(), reply).await;
+        }
+        reply
+    }
+
+    /// Calls the handler. A panic is a failure like any other for what comes after it.
+    async fn handle(&self, request: Request, parts: &Parts) -> Reply {
+        // Called inside, since a handler may panic before it returns its future.
+        let handling = AssertUnwindSafe(async { self.handler.call(request).await });
+        handling.catch_unwind().await.unwrap_or_else(|panic| {
+            self.panics.add(1);
+            Err(panic_error(self.route.as_str(), &parts.context.request_id(), &*panic))
+        })
+    }
+}
