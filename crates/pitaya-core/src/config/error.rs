@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use super::{Row, Source};
 
@@ -9,7 +9,7 @@ use super::{Row, Source};
 #[non_exhaustive]
 pub enum ConfigError {
     /// There is no such setting.
-    #[error("unknown setting {name} in {}{}", .from.place(), suggestion(*.nearest))]
+    #[error("unknown setting {} in {}{}", readable(.name), .from.place(), suggestion(*.nearest))]
     Unknown {
         /// The name as it was written.
         name: String,
@@ -54,7 +54,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Why.
-        reason: Arc<str>,
+        reason: String,
     },
     /// A file is not written in its format.
     #[error("{}:{line}: {message}", .path.display())]

@@ -15,7 +15,7 @@ const MAX_LEN: usize = 1 << 20;
 
 /// Reads a file; the format is told by the extension.
 pub(super) fn read(path: &Path) -> Result<Node, ConfigError> {
-    let failed = |reason: String| ConfigError::File { path: path.to_owned(), reason: reason.into() };
+    let failed = |reason: String| ConfigError::File { path: path.to_owned(), reason };
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let parse = match extension.to_ascii_lowercase().as_str() {
         "toml" => toml,

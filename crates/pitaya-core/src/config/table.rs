@@ -58,9 +58,10 @@ impl Table {
 
     /// All names and aliases with their rows.
     pub(super) fn spellings(&self) -> impl Iterator<Item = (&'static str, &'static dyn Row)> {
-        self.rows
-            .iter()
-            .flat_map(|row| [row.name()].iter().chain(row.aliases()).map(|name| (*name, *row)).collect::<Vec<_>>())
+        self.rows.iter().flat_map(|row| {
+            let names = [row.name()].into_iter().chain(row.aliases().iter().copied());
+            names.map(move |name| (name, *row))
+        })
     }
 
     /// What cannot be told apart, in the environment at the latest.

@@ -7,22 +7,21 @@ use pitaya::{
 
 use crate::support::ConfigFile;
 
-/// All presets side by side: a change of a default is a change of `presets.txt`, which somebody has to see.
+/// All presets side by side: a change of a default is a change of `presets.txt`, which somebody has to see. A new row is one
+/// new line of it.
 #[test]
 fn the_defaults_of_all_presets_are_those_of_the_table() {
     let columns = [None].into_iter().chain(Preset::ALL.map(Some));
-    let heads = columns.clone().map(|preset| preset.map_or("default", Preset::name).to_owned());
-    let mut lines = vec![[String::from("key")].into_iter().chain(heads).collect::<Vec<_>>()];
-    lines.extend(Table::new(settings::rows()).rows().iter().map(|row| {
-        let defaults = columns.clone().map(|preset| row.default_text(preset));
-        [row.name().to_owned()].into_iter().chain(defaults).collect()
-    }));
-    let widths: Vec<_> = (0..lines[0].len()).map(|at| lines.iter().map(|line| line[at].len()).max().unwrap()).collect();
-    let padded = |line: &Vec<String>| {
-        let cells: Vec<_> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
+    let line = |key: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!("{cell:14} ")).collect();
+        format!("{key:58} {}\n", cells.trim_end())
     };
-    let table: String = lines.iter().map(padded).collect();
+    let mut table =
+        line("key", columns.clone().map(|preset| preset.map_or("default", Preset::name).to_owned()).collect());
+    table.extend(Table::new(settings::rows()).rows().iter().map(|row| {
+        let defaults = columns.clone().map(|preset| row.default_text(preset));
+        line(row.name(), defaults.map(|text| if text.is_empty() { "(empty)".to_owned() } else { text }).collect())
+    }));
     assert_eq!(include_str!("presets.txt"), table, "the table is now:\n\n{table}");
 }
 
