@@ -49,14 +49,24 @@ pub fn put_request(out: &mut Vec<u8>, transport: Transport, id: u32, route: &str
     websocket::end_client(out, transport, frame);
 }
 
-/// Connects, upgrades if the transport is WebSocket, and shakes hands.
-async fn shake_hands(addr: SocketAddr, from: Option<Ipv4Addr>, transport: Transport) -> io::Result<TcpStream> {
+/// Opens a connection and says nothing.
+///
+/// # Errors
+///
+/// If there is no server.
+pub async fn connect(addr: SocketAddr, from: Option<Ipv4Addr>) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if let Some(from) = from {
         socket.bind(SocketAddr::from((from, 0)))?;
     }
-    let mut stream = socket.connect(addr).await?;
+    let stream = socket.connect(addr).await?;
     stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Connects, upgrades if the transport is WebSocket, and shakes hands.
+async fn shake_hands(addr: SocketAddr, from: Option<Ipv4Addr>, transport: Transport) -> io::Result<TcpStream> {
+    let mut stream = connect(addr, from).await?;
     let mut input = Vec::new();
     if transport == Transport::WebSocket {
         stream.write_all(upgrade::request().as_bytes()).await?;

@@ -25,6 +25,7 @@ pub mod limit;
 pub mod packet;
 pub mod payload;
 pub mod server;
+pub mod soak;
 pub mod stats;
 pub mod upgrade;
 pub mod websocket;

@@ -13,6 +13,8 @@ pub mod kind {
     pub const HEARTBEAT: u8 = 3;
     /// One message.
     pub const DATA: u8 = 4;
+    /// The server will close the connection.
+    pub const KICK: u8 = 5;
 }
 
 /// A packet's header: one byte type, three bytes length.
