@@ -35,10 +35,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const AGREEING: usize = 3;
 
 /// What part of the memory it may have grown by, for what an allocator cannot give back, ...
-const GROWTH: f64 = 0.15;
+const GROWTH: f64 = 0.1;
 
 /// ... and at least so many bytes. A leak of a few hundred bytes for each client is more than that.
-const SLACK: u64 = 3 << 20;
+const SLACK: u64 = 2 << 20;
 
 /// What to do.
 #[derive(Clone, Debug)]

@@ -100,10 +100,11 @@ impl Crowd {
         let members = self.members.get(range.clone()).ok_or_else(|| io::Error::other("so many are not connected"))?;
         *asked = range.end;
         self.shared.answers.set(0);
-        for (sent, (member, sequence)) in members.iter().zip(range).enumerate() {
+        for sent in 0..count {
             self.shared.until(|shared| sent - shared.answers.get() < AT_ONCE).await?;
+            let at = shuffled(sent, count);
             // Id 0 would not be answered.
-            member.ask(route, sequence as u32 + 1)?;
+            members[at].ask(route, (range.start + at) as u32 + 1)?;
         }
         self.shared.until(|shared| shared.answers.get() == count).await?;
         if route == ROUTE_JOIN {
@@ -166,6 +167,14 @@ impl Crowd {
     }
 }
 
+/// Where `index` of `count` stands in another order. Clients do not log in or join in the order in which they connected,
+/// and a server must not profit from finding the memory of neighbours side by side.
+fn shuffled(index: usize, count: usize) -> usize {
+    // A prime that divides no count in use goes through all of them.
+    const STRIDE: usize = 7919;
+    if count.is_multiple_of(STRIDE) { index } else { index * STRIDE % count }
+}
+
 fn since(start: Instant) -> Line {
     Line { seconds: start.elapsed().as_secs_f64(), ..Line::default() }
 }
@@ -213,6 +222,20 @@ impl Shared {
             }
             let changed = tokio::time::timeout(PATIENCE, self.changed.notified()).await;
             changed.map_err(|_| io::Error::other(format!("nothing happened for {PATIENCE:?}")))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shuffled;
+
+    #[test]
+    fn everybody_has_a_turn() {
+        for count in [1, 2, 500, 5000, 7919, 14_500] {
+            let mut all: Vec<_> = (0..count).map(|index| shuffled(index, count)).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..count));
         }
     }
 }
