@@ -114,8 +114,6 @@ impl Site {
             Transport::WebSocket => self.ws,
         }
     }
-
-
 }
 
 /// Where a client comes from, and how it comes.

@@ -140,6 +140,7 @@ impl Crowd {
             self.ask_for_news(due)?;
             self.shared.check()?;
         }
+        tokio::time::sleep_until((start + window).into()).await;
         self.shared.until(|shared| shared.news.borrow().is_quiet()).await?;
         Ok(self.news_since(start))
     }

@@ -176,6 +176,7 @@ impl Report {
 
 const METHOD: &str = "\
 One client of a group of {members} asks for a broadcast of 100 bytes of JSON, which the server decodes, writes once as a push, and queues for every member; the members are in a process of their own, bound to one CPU, and check that each gets every push once, in order.
+Members join in another order than they connect, as in life: a server that finds its members' memory side by side, in the order in which it walks through them, would look faster than it is.
 *limit* is a hand-written tokio server with the same bytes on the wire: it writes a push once and copies it once for each member, whose task it wakes once, and which writes what has come together with one call. It has no users, and nobody can leave.
 *ours* is this framework in its default configuration: members bind and join in a handler, and `Group::broadcast` pushes.
 In the case *broadcast* {rate} broadcasts a second are due at fixed times; in *broadcast-chain* the next begins when the last member has the one before.

@@ -47,14 +47,8 @@ impl Report {
     /// The lines of `--json`.
     pub(crate) fn json(&self) -> Result<String> {
         let round = |value: f64| (value * 1e4).round() / 1e4;
-        let line = |case, value, goal| Line {
-            case,
-            value: round(value),
-            goal,
-            connections: self.idle,
-            low: None,
-            high: None,
-        };
+        let line =
+            |case, value, goal| Line { case, value: round(value), goal, connections: self.idle, low: None, high: None };
         let mut lines: Vec<_> =
             self.memory.iter().map(|one| line(one.transport.name(), one.each(), one.goal())).collect();
         lines.push(line("bind", self.bind_ratio(), BIND_GOAL));
@@ -132,7 +126,8 @@ impl Report {
     /// What is recorded.
     pub(crate) fn markdown(&self) -> String {
         let mut out = format!("{METHOD}\n### Result\n\n{}", self.tables());
-        let _ = writeln!(out, "\n### Every thousand binds\n\n| users bound | CPU µs for each | seconds |\n|---|---|---|");
+        let _ =
+            writeln!(out, "\n### Every thousand binds\n\n| users bound | CPU µs for each | seconds |\n|---|---|---|");
         for (index, binds) in self.binds.iter().enumerate() {
             let _ = writeln!(out, "| {} | {:.2} | {:.4} |", (index + 1) * BINDS, binds.cpu_us, binds.seconds);
         }
@@ -189,7 +184,8 @@ mod tests {
     use crate::bench::case::Transport;
 
     fn report(bytes: u64) -> Report {
-        let memory = |transport| Memory { transport, before: 1 << 20, after: (1 << 20) + bytes * 1000, connections: 1000 };
+        let memory =
+            |transport| Memory { transport, before: 1 << 20, after: (1 << 20) + bytes * 1000, connections: 1000 };
         let binds = [10.0, 12.0].map(|cpu_us| Binds { cpu_us, seconds: 0.5 });
         let memory = [Transport::Tcp, Transport::WebSocket].map(memory).to_vec();
         Report { idle: 1500, memory, binds: binds.to_vec(), requests: None }
