@@ -25,6 +25,9 @@ pub(crate) enum Case {
 /// Broadcasts a second.
 pub(crate) const RATE: f64 = 10.0;
 
+/// The shortest slice: a few broadcasts.
+const SHORTEST: Duration = Duration::from_millis(500);
+
 impl Case {
     const ALL: [Self; 2] = [Self::Rate, Self::Chain];
 
@@ -99,13 +102,14 @@ fn slices(programs: &Programs, options: &Options) -> Result<[Vec<Slice>; 2]> {
             crowd.each("bench.join", options.members)?;
             crowd.chain(options.warm_up)?;
         }
+        let slice = options.slice.max(SHORTEST);
         for (case, slices) in Case::ALL.into_iter().zip(&mut all) {
             for index in ORDER {
                 crowd.target(index)?;
                 let before = servers[index].cpu()?;
                 let done = match case {
-                    Case::Rate => crowd.broadcast(RATE, options.slice)?,
-                    Case::Chain => crowd.chain(options.slice)?,
+                    Case::Rate => crowd.broadcast(RATE, slice)?,
+                    Case::Chain => crowd.chain(slice)?,
                 };
                 let cpu = servers[index].cpu()?.saturating_sub(before);
                 slices.push(Slice { round, ours: index == 1, cpu, done });
