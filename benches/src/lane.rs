@@ -1,7 +1,7 @@
 //! One connection of the load generator, without its socket: bytes in, bytes out.
 
 use crate::packet::{self, kind};
-use crate::{Transport, invalid, payload, stats::Stats, websocket};
+use crate::{Transport, client, invalid, payload, stats::Stats, websocket};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
@@ -61,12 +61,7 @@ impl Lane {
             // Id 0 would not be answered.
             self.next_id = id.checked_add(1).unwrap_or(1);
             self.pending.push(Pending { id, intended });
-            let frame = websocket::begin(&mut self.output, self.transport);
-            let start = packet::begin(&mut self.output, kind::DATA);
-            packet::put_request_head(&mut self.output, id, route);
-            payload::put_body(&mut self.output, id);
-            packet::end(&mut self.output, start);
-            websocket::end_client(&mut self.output, self.transport, frame);
+            client::put_request(&mut self.output, self.transport, id, route, id);
         }
     }
 

@@ -1,13 +1,15 @@
 //! What the benchmark's programs share: the bytes on the wire, the payload and the arguments.
 //!
-//! Three programs use it:
+//! Programs use it:
 //!
 //! - `limit-server`, a hand-written loop that does the least that a server must do;
-//! - `bench-server`, the same echo as an ordinary application of this framework;
-//! - `load`, the load generator, which runs in a process of its own.
+//! - `bench-server`, the same as an ordinary application of this framework;
+//! - `load`, the load generator, which runs in a process of its own;
+//! - `crowd`, thousands of clients that are mostly quiet, in a process of its own, too;
+//! - `soak`, clients that come, misbehave and go, to find what the server does not give back.
 //!
-//! `cargo xtask bench standalone` starts them and compares the two servers.
-//! The limit and the load generator write the protocol by hand, without our protocol crate:
+//! `cargo xtask bench` starts them and compares the two servers.
+//! The limit and the generators write the protocol by hand, without our protocol crate:
 //! a mistake (or a slowness) there must not cancel out of the comparison.
 #![allow(
     clippy::disallowed_methods,
@@ -16,12 +18,14 @@
 )]
 
 pub mod args;
+pub mod client;
 pub mod handshake;
 pub mod lane;
 pub mod limit;
 pub mod packet;
 pub mod payload;
 pub mod server;
+pub mod soak;
 pub mod stats;
 pub mod upgrade;
 pub mod websocket;
@@ -31,6 +35,18 @@ pub const ROUTE_READY: &str = "bench.echo";
 
 /// The route of the case *suspends once*: its handler yields to the runtime before it answers.
 pub const ROUTE_SUSPENDS: &str = "bench.suspends";
+
+/// The route of a request that puts its client into the one group that there is.
+pub const ROUTE_JOIN: &str = "bench.join";
+
+/// The route of a request whose payload is pushed to all members of the group.
+pub const ROUTE_BROADCAST: &str = "bench.broadcast";
+
+/// The route of such a push.
+pub const PUSH_NEWS: &str = "bench.news";
+
+/// The route of the one large push that a client asks for.
+pub const PUSH_GIFT: &str = "bench.gift";
 
 /// How the packets travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

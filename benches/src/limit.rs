@@ -15,6 +15,8 @@ pub enum Mode {
     Json,
     /// Copied: what the packets and the system calls alone cost. The limit is held against it.
     Echo,
+    /// As the limit; and clients that join get what one of them broadcasts, see `limit-server`'s `broadcast.rs`.
+    Broadcast,
 }
 
 impl std::str::FromStr for Mode {
@@ -24,7 +26,8 @@ impl std::str::FromStr for Mode {
         match text {
             "json" => Ok(Self::Json),
             "echo" => Ok(Self::Echo),
-            _ => Err(format!("unknown mode `{text}`: json or echo")),
+            "broadcast" => Ok(Self::Broadcast),
+            _ => Err(format!("unknown mode `{text}`: json, echo or broadcast")),
         }
     }
 }
@@ -94,12 +97,12 @@ impl Limit {
     }
 
     fn answer_request(self, message: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        let (id, body) = packet::parse_request(message)?;
+        let (id, _, body) = packet::parse_request(message)?;
         let frame = websocket::begin(out, self.transport);
         let start = packet::begin(out, kind::DATA);
         packet::put_response_head(out, id);
         match self.mode {
-            Mode::Json => {
+            Mode::Json | Mode::Broadcast => {
                 let chat: Chat = serde_json::from_slice(body)?;
                 serde_json::to_writer(&mut *out, &chat)?;
             }

@@ -13,6 +13,8 @@ pub mod kind {
     pub const HEARTBEAT: u8 = 3;
     /// One message.
     pub const DATA: u8 = 4;
+    /// The server will close the connection.
+    pub const KICK: u8 = 5;
 }
 
 /// A packet's header: one byte type, three bytes length.
@@ -23,6 +25,12 @@ const REQUEST: u8 = 0x00;
 
 /// The flag byte of a response that is neither compressed nor an error.
 const RESPONSE: u8 = 0x04;
+
+/// The flag byte of a push that is not compressed.
+const PUSH: u8 = 0x06;
+
+/// The bit that says that a body is compressed.
+const COMPRESSED: u8 = 0x10;
 
 /// Takes the first packet off `input`: its type, its body and how many bytes it took.
 /// `None` if it is not complete yet.
@@ -71,20 +79,38 @@ pub fn put_response_head(out: &mut Vec<u8>, id: u32) {
     put_varint(out, id);
 }
 
-/// Reads a request: its id and its body. The route is stepped over, the limit has but one answer.
+/// Appends a push's flag and route; its body follows.
+pub fn put_push_head(out: &mut Vec<u8>, route: &str) {
+    out.push(PUSH);
+    out.push(route.len() as u8);
+    out.extend_from_slice(route.as_bytes());
+}
+
+/// Reads a request: its id, its route and its body. For an echo the limit has but one answer, whatever the route.
 ///
 /// # Errors
 ///
 /// If the message is not a request, or short.
-pub fn parse_request(message: &[u8]) -> io::Result<(u32, &[u8])> {
+pub fn parse_request(message: &[u8]) -> io::Result<(u32, &[u8], &[u8])> {
     let (&flag, rest) = message.split_first().ok_or_else(|| invalid("empty message"))?;
     if flag != REQUEST {
         return Err(invalid("not a plain request"));
     }
     let (id, rest) = take_varint(rest)?;
     let (&length, rest) = rest.split_first().ok_or_else(|| invalid("no route"))?;
-    let body = rest.get(usize::from(length)..).ok_or_else(|| invalid("short route"))?;
-    Ok((id, body))
+    let (route, body) = rest.split_at_checked(usize::from(length)).ok_or_else(|| invalid("short route"))?;
+    Ok((id, route, body))
+}
+
+/// Reads a push, if the message is one: its route, and its body as it is on the wire.
+#[must_use]
+pub fn parse_push(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&flag, rest) = message.split_first()?;
+    if flag & !COMPRESSED != PUSH {
+        return None;
+    }
+    let (&length, rest) = rest.split_first()?;
+    rest.split_at_checked(usize::from(length))
 }
 
 /// Reads a response: its id and its body.
@@ -138,7 +164,7 @@ mod tests {
         assert_eq!(out, b"\x04\0\0\x13\0\x01\x0eroom.room.join{}");
         let (kind, message, used) = split(&out).unwrap();
         assert_eq!((kind, used), (kind::DATA, out.len()));
-        assert_eq!(parse_request(message).unwrap(), (1, &b"{}"[..]));
+        assert_eq!(parse_request(message).unwrap(), (1, &b"room.room.join"[..], &b"{}"[..]));
         assert!(split(&out[..out.len() - 1]).is_none());
     }
 
@@ -150,6 +176,18 @@ mod tests {
             assert_eq!(parse_response(&out).unwrap(), (id, &[][..]));
         }
         assert!(take_varint(&[0x80; 9]).is_err());
+    }
+
+    #[test]
+    fn a_push_has_the_documented_bytes() {
+        let mut out = Vec::new();
+        put_push_head(&mut out, "onChat");
+        out.extend_from_slice(b"{}");
+        assert_eq!(out, b"\x06\x06onChat{}");
+        assert_eq!(parse_push(&out), Some((&b"onChat"[..], &b"{}"[..])));
+        assert_eq!(parse_push(b"\x16\x01azz"), Some((&b"a"[..], &b"zz"[..])));
+        assert_eq!(parse_push(b"\x04\x01{}"), None);
+        assert_eq!(parse_push(b"\x06\x09a"), None);
     }
 
     #[test]

@@ -6,8 +6,27 @@
 )]
 
 use crate::{Transport, args::Args};
-use std::io::Read;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read};
 use std::net::SocketAddr;
+
+/// What a server says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// Its clients.
+    pub sessions: usize,
+    /// The tasks of its runtime, those that serve clients and all others.
+    pub tasks: usize,
+}
+
+/// Lets this process have as many open files as it may, for one connection is one of them.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn raise_file_limit() -> io::Result<()> {
+    rlimit::increase_nofile_limit(u64::MAX).map(drop)
+}
 
 /// The arguments that all servers of the benchmark understand.
 #[derive(Clone, Debug)]
@@ -35,14 +54,16 @@ impl ServerArgs {
         })
     }
 
-    /// Says on standard output where the server listens and, if asked to, ties the process to
+    /// Says on standard output where the server listens, one line for each address, and, if asked to, ties the process to
     /// standard input: so that no server outlives the benchmark, however that ends.
-    pub fn announce(&self, bound: SocketAddr) {
-        println!("listening {bound}");
+    pub fn announce(&self, bound: &[SocketAddr]) {
+        for address in bound {
+            println!("listening {address}");
+        }
         if self.exit_with_stdin {
             std::thread::spawn(|| {
                 let mut sink = [0; 64];
-                while matches!(std::io::stdin().read(&mut sink), Ok(1..)) {}
+                while matches!(io::stdin().read(&mut sink), Ok(1..)) {}
                 std::process::exit(0);
             });
         }

@@ -1,27 +1,34 @@
 //! Benchmarks: our server against the hand-written limit server.
 
+mod broadcast;
 mod build;
 mod calibration;
 mod case;
 mod cpu;
+mod crowd;
 mod estimate;
+mod idle;
 mod instructions;
 mod load;
 mod machine;
+mod memory;
 mod options;
 mod process;
 mod record;
 mod report;
 mod rounds;
 mod server;
+mod standalone;
 
 use crate::Outcome;
 use build::Programs;
 use calibration::Calibration;
 use case::{Case, Transport};
+use machine::Machine;
 use options::Options;
 use report::{CaseReport, Report};
 use std::error::Error;
+use std::process::Command;
 
 /// The result of a step that may fail in any way: the message is all that a user of xtask needs.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -31,10 +38,7 @@ pub(crate) fn standalone(args: &[&str]) -> Outcome {
     let options = Options::parse(args)?;
     let programs = Programs::build(options.self_check)?;
     // Before the run: afterwards the load would be our own.
-    let machine = machine::describe()?;
-    if machine.is_busy() {
-        eprintln!("the machine is busy, the figures will be rough: load {}", machine.load);
-    }
+    let machine = describe()?;
 
     let mut calibrations = Vec::new();
     for transport in [Transport::Tcp, Transport::WebSocket] {
@@ -60,7 +64,7 @@ pub(crate) fn standalone(args: &[&str]) -> Outcome {
         print!("{}", report.table());
     }
     if options.record {
-        let path = record::write(&report, &machine, args)?;
+        let path = record::write("standalone", &standalone::markdown(&report, &machine, args)?)?;
         eprintln!("wrote {}", path.display());
     }
     let complaints = report.complaints();
@@ -68,6 +72,36 @@ pub(crate) fn standalone(args: &[&str]) -> Outcome {
         eprintln!("NOT MET: {complaint}");
     }
     Ok(complaints.is_empty())
+}
+
+/// Measures what connections cost that do little, see [`idle`].
+pub(crate) fn idle(args: &[&str]) -> Outcome {
+    let options = Options::parse(args)?;
+    let programs = Programs::build(false)?;
+    idle::run(&programs, &options, &describe()?, args)
+}
+
+/// Compares broadcasts, see [`broadcast`].
+pub(crate) fn broadcast(args: &[&str]) -> Outcome {
+    let options = Options::parse(args)?;
+    let programs = Programs::build(options.self_check)?;
+    broadcast::run(&programs, &options, &describe()?, args)
+}
+
+/// Lets clients come, misbehave and go, and looks for what the server does not give back.
+pub(crate) fn soak(args: &[&str]) -> Outcome {
+    let programs = Programs::build(false)?;
+    let mut soak = Command::new(&programs.soak);
+    Ok(soak.arg("--server").arg(&programs.ours).args(args).status()?.success())
+}
+
+/// Describes the machine as it is before the run, and warns if others use it.
+fn describe() -> Result<Machine> {
+    let machine = machine::describe()?;
+    if machine.is_busy() {
+        eprintln!("the machine is busy, the figures will be rough: load {}", machine.load);
+    }
+    Ok(machine)
 }
 
 /// Counts the instructions that one request takes, for regressions.

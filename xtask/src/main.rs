@@ -16,7 +16,10 @@ type Outcome = Result<bool, Box<dyn Error>>;
 
 const USAGE: &str = "\
 usage: cargo xtask bench standalone [--quick] [--json] [--record] [--slices N] [--self-check]
-       cargo xtask bench instructions [--json] [--self-check]";
+       cargo xtask bench instructions [--json] [--self-check]
+       cargo xtask bench idle [--quick] [--json] [--record] [--slices N]
+       cargo xtask bench broadcast [--quick] [--json] [--record] [--slices N] [--self-check]
+       cargo xtask soak [--seconds N] [--clients N]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +27,9 @@ fn main() -> ExitCode {
     let outcome = match words[..] {
         ["bench", "standalone", ref rest @ ..] => bench::standalone(rest),
         ["bench", "instructions", ref rest @ ..] => bench::instructions(rest),
+        ["bench", "idle", ref rest @ ..] => bench::idle(rest),
+        ["bench", "broadcast", ref rest @ ..] => bench::broadcast(rest),
+        ["soak", ref rest @ ..] => bench::soak(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Tasks, panic_text};
@@ -89,11 +89,8 @@ impl TimerBuilder {
     {
         let stop = self.tasks.stopping().child_token();
         let timer = Timer { stop: stop.clone() };
-        let first = self.after.or(self.every).unwrap_or(Duration::ZERO);
-        let mut ticks = interval_at(Instant::now() + first, self.every.unwrap_or(LONGEST));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut left =
-            if self.every.is_some() { self.times.unwrap_or(u64::MAX) } else { self.times.unwrap_or(1).min(1) };
+        let mut due_at = Instant::now() + self.after.or(self.every).unwrap_or(Duration::ZERO);
+        let mut left = self.times.unwrap_or(u64::MAX);
         let name = self.name;
         self.tasks.spawn(name, async move {
             // Whoever asks whether the timer runs is told when it has ended by itself.
@@ -102,7 +99,7 @@ impl TimerBuilder {
                 tokio::select! {
                     biased;
                     () = stop.token().cancelled() => return,
-                    _ = ticks.tick() => {}
+                    () = sleep_until(due_at) => {}
                 }
                 let run = async {
                     let due = self.condition.as_mut().is_none_or(|condition| condition());
@@ -115,13 +112,21 @@ impl TimerBuilder {
                     tracing::error!(timer = name, panic = panic_text(&*panic), "a run of a timer panicked");
                     true
                 });
-                if ran || self.every.is_none() {
-                    left -= 1;
-                }
+                let Some(period) = self.every else { return };
+                due_at = next(due_at, period, Instant::now());
+                left -= u64::from(ran);
             }
         });
         timer
     }
+}
+
+/// The first time after now at which a timer is due that was due before: those in between are left out.
+fn next(due_at: Instant, period: Duration, now: Instant) -> Instant {
+    let late = now.saturating_duration_since(due_at);
+    let into_period = late.as_nanos() % period.as_nanos();
+    // Less than the period, which fits.
+    due_at + (late - Duration::from_nanos_u128(into_period)) + period
 }
 
 impl fmt::Debug for TimerBuilder {

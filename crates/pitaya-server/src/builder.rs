@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     future::Future,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicUsize},
 };
 
@@ -12,7 +13,7 @@ use pitaya_core::{
     Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, HandshakeData, JsonSerializer, Layer,
     Lifecycle, Module, Parts as MessageParts, PoolOptions, PushFormat, Reply, Reporter, Request, Result as CoreResult,
     Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep, StepList, Tasks, Uid,
-    config::{Config, Preset, Row, Setting, Table, Value},
+    config::{Config, Preset, Row, Setting, Sources, Table, Value},
     reporter::NoReporter,
 };
 use pitaya_protocol::{Compression, Dictionary, HandshakeResponse, Limits, PacketCodec, PomeloCodec, Timeouts};
@@ -50,7 +51,7 @@ pub struct ServerBuilder {
     codec: Arc<dyn PacketCodec>,
     groups: Arc<dyn GroupStore>,
     reporter: Arc<dyn Reporter>,
-    config: Config,
+    sources: Sources,
     table: Table,
 }
 
@@ -74,7 +75,7 @@ impl ServerBuilder {
             codec: Arc::new(PomeloCodec),
             groups: Arc::new(MemoryGroups::new()),
             reporter: Arc::new(NoReporter),
-            config: Config::default(),
+            sources: Sources::default(),
             table: Table::new(settings::rows()),
         }
     }
@@ -271,21 +272,41 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets a setting, one of [`settings`] or of another part that has been added to the table.
+    /// Reads settings from a file: TOML, YAML or JSON, told apart by the extension (see [`config`](pitaya_core::config)).
+    ///
+    /// The file is read by [`build`](Self::build), and has to exist. A later file wins over an earlier one.
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.sources.file(path);
+        self
+    }
+
+    /// Takes settings from variables, which win over files. Those of the process are
+    /// [`config::environment()`](pitaya_core::config::environment); nothing is read that is not given here.
+    pub fn environment<K, V>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        self.sources.environment(variables);
+        self
+    }
+
+    /// Sets a setting, one of [`settings`] or of another part that has been added to the table. What is set in code wins
+    /// over files and the environment.
     pub fn set<T: Value>(mut self, setting: &'static Setting<T>, value: T) -> Self {
-        self.config.set(setting, value);
+        self.sources.set(setting, value);
         self
     }
 
     /// Sets a setting by any spelling of its name, as text.
     pub fn set_text(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.config.set_text(name, value);
+        self.sources.set_text(name, value);
         self
     }
 
     /// Takes the defaults of another Pitaya for everything that is not set.
     pub fn preset(mut self, preset: Preset) -> Self {
-        self.config.set_preset(preset);
+        self.sources.set_preset(preset);
         self
     }
 
@@ -301,7 +322,9 @@ impl ServerBuilder {
     ///
     /// All problems at once.
     pub fn build(mut self) -> Result<Server, BuildError> {
-        let mut problems: Vec<_> = self.table.check(&mut self.config).into_iter().map(Problem::Config).collect();
+        let mut problems = Vec::new();
+        let config = self.table.resolve(std::mem::take(&mut self.sources));
+        let config = config.map_err(|errors| problems.extend(errors.into_iter().map(Problem::Config)));
         let server = self.server_info(&mut problems);
         let dictionary = Dictionary::new(std::mem::take(&mut self.dictionary))
             .map_err(|error| problems.push(Problem::Dictionary(error)))
@@ -326,8 +349,10 @@ impl ServerBuilder {
         };
         let registry = Registry::new(std::mem::take(&mut self.components), &options, &mut problems);
         self.check_needs(&registry, &mut problems);
-        match (problems.is_empty(), server) {
-            (true, Some(server)) => self.assemble(server, registry, parts, dictionary, tasks),
+        match (config, server) {
+            (Ok(config), Some(server)) if problems.is_empty() => {
+                self.assemble(server, config, registry, parts, dictionary, tasks)
+            }
             _ => Err(BuildError { problems }),
         }
     }
@@ -376,12 +401,12 @@ impl ServerBuilder {
     fn assemble(
         self,
         server: ServerInfo,
+        config: Config,
         registry: Registry,
         parts: Vec<Module>,
         dictionary: Dictionary,
         tasks: Tasks,
     ) -> Result<Server, BuildError> {
-        let config = self.config;
         let compression = if config.get(&settings::COMPRESSION) {
             Compression::Above { threshold: config.get(&settings::COMPRESSION_THRESHOLD).0 }
         } else {

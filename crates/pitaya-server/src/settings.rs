@@ -1,7 +1,9 @@
 //! The settings of the engine: rows of the configuration table.
 //!
-//! Set one in code with [`ServerBuilder::set`](crate::ServerBuilder::set), or by name and text with
-//! [`ServerBuilder::set_text`](crate::ServerBuilder::set_text).
+//! Set them in files with [`ServerBuilder::config_file`](crate::ServerBuilder::config_file), in the environment with
+//! [`environment`](crate::ServerBuilder::environment), in code with [`set`](crate::ServerBuilder::set), or by name and text
+//! with [`set_text`](crate::ServerBuilder::set_text). [`config`](pitaya_core::config) says how they are written and which
+//! value counts.
 
 use std::time::Duration;
 
@@ -51,12 +53,13 @@ pub static MESSAGE_MAX_INFLATED: Setting<Size> = Setting::new(
     "The largest that a compressed message of a client may become.",
 );
 
-/// Whether bodies to clients are compressed.
+/// Whether bodies to clients are compressed (K41). `gzip` is a word for yes: what clients get is zlib, as they expect.
 pub static COMPRESSION: Setting<bool> = Setting::new(
     "pitaya.handler.messages.compression",
     true,
-    "Whether bodies to clients are compressed where that makes them shorter.",
-);
+    "Whether bodies to clients are compressed (zlib, also if it says gzip) where that makes them shorter.",
+)
+.words(&[("gzip", true), ("none", false), ("zlib", true), ("on", true), ("off", false)]);
 
 /// From which size on compressing is tried.
 pub static COMPRESSION_THRESHOLD: Setting<Size> = Setting::new(
@@ -255,7 +258,7 @@ fn packet_size(value: &Size) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use pitaya_core::config::Table;
+    use pitaya_core::config::{Node, Table};
 
     use super::*;
 
@@ -270,7 +273,7 @@ mod tests {
         assert_eq!(names.len(), count);
         for row in table.rows() {
             for preset in [None, Some(Preset::Docs2020), Some(Preset::GoV2), Some(Preset::GoV3)] {
-                assert!(row.parse(&row.default_text(preset)).is_ok(), "{} under {preset:?}", row.name());
+                assert!(row.read(&Node::text(row.default_text(preset))).is_ok(), "{} under {preset:?}", row.name());
             }
         }
     }

@@ -13,6 +13,10 @@ pub(crate) struct Programs {
     pub(crate) ours: PathBuf,
     /// The load generator.
     pub(crate) load: PathBuf,
+    /// Thousands of clients that are mostly quiet.
+    pub(crate) crowd: PathBuf,
+    /// Clients that come, misbehave and go.
+    pub(crate) soak: PathBuf,
 }
 
 impl Programs {
@@ -38,7 +42,7 @@ impl Programs {
         };
         let limit = find("limit-server")?;
         let ours = if self_check { limit.clone() } else { find("bench-server")? };
-        Ok(Self { limit, ours, load: find("load")? })
+        Ok(Self { limit, ours, load: find("load")?, crowd: find("crowd")?, soak: find("soak")? })
     }
 }
 

@@ -29,6 +29,13 @@ impl Estimate {
     }
 }
 
+/// Ours by the other's, for every two neighbouring slices; each says whether it is ours.
+pub(crate) fn ratios(slices: &[(bool, f64)]) -> Vec<f64> {
+    let (pairs, _) = slices.as_chunks();
+    let ratio = |[(_, first), (ours, second)]: &[(bool, f64); 2]| if *ours { second / first } else { first / second };
+    pairs.iter().map(ratio).collect()
+}
+
 /// The median of values; of none it is not a number.
 pub(crate) fn median_of(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();

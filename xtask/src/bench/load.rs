@@ -43,7 +43,7 @@ pub(crate) struct Window {
 /// Where the scheduler puts the generator's one thread relative to the server's is decided anew in
 /// every slice, and decides how often they have to wake each other on another CPU: left alone it
 /// moves the server's CPU time by a tenth. The server is not bound: that would not be its default.
-fn pinned(program: &Path) -> Command {
+pub(crate) fn pinned(program: &Path) -> Command {
     let taskset = Command::new("taskset").arg("--version").stdout(Stdio::null()).status();
     match last_cpu() {
         Some(cpu) if taskset.is_ok_and(|status| status.success()) => {

@@ -4,7 +4,7 @@ use super::Result;
 use std::process::Command;
 
 /// The facts that a reader needs to judge the figures.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) commit: String,
@@ -40,6 +40,21 @@ pub(crate) fn describe() -> Result<Machine> {
         kernel: read("/proc/sys/kernel/osrelease")?,
         load: read("/proc/loadavg")?,
     })
+}
+
+/// The head of a part of `docs/benchmarks.md`.
+pub(crate) fn head(machine: &Machine, benchmark: &str, args: &[&str]) -> String {
+    format!(
+        "Written by `cargo xtask bench {}`; do not edit.\n\n- date: {}\n- commit: {}\n- compiler: {}\n- machine: {}\n\
+         - kernel: {}\n- load average before the run: {}\n",
+        [&[benchmark], args].concat().join(" "),
+        machine.date,
+        machine.commit,
+        machine.compiler,
+        machine.cpu,
+        machine.kernel,
+        machine.load,
+    )
 }
 
 fn read(path: &str) -> Result<String> {

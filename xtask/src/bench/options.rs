@@ -22,6 +22,10 @@ pub(crate) struct Options {
     pub(crate) saturation: Duration,
     /// How long each server is warmed up in each round.
     pub(crate) warm_up: Duration,
+    /// How many connections are idle.
+    pub(crate) idle: usize,
+    /// How many members a broadcast has.
+    pub(crate) members: usize,
 }
 
 impl Options {
@@ -38,6 +42,8 @@ impl Options {
             saturations: if quick { 7 } else { 20 },
             saturation: millis(400, 200),
             warm_up: millis(300, 100),
+            idle: if quick { 5_000 } else { 15_000 },
+            members: if quick { 2_000 } else { 5_000 },
         };
         let mut words = args.iter();
         while let Some(word) = words.next() {

@@ -1,108 +1,43 @@
-//! Writes `docs/benchmarks.md`. Every figure in it comes from the run.
+//! Writes `docs/benchmarks.md`. Every figure in it comes from a run.
+//!
+//! Each benchmark has a part of its own in the file, which begins with a comment that names it; a run replaces its part
+//! and leaves the others as they are.
 
 use super::Result;
-use super::machine::Machine;
-use super::report::Report;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Writes the file and says where it is.
-pub(crate) fn write(report: &Report, machine: &Machine, args: &[&str]) -> Result<PathBuf> {
+/// Writes the part of `benchmark` and says where it is.
+pub(crate) fn write(benchmark: &str, text: &str) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?;
     let path = root.join("docs").join("benchmarks.md");
-    std::fs::create_dir_all(root.join("docs"))?;
-    std::fs::write(&path, markdown(report, machine, args)?)?;
+    let file = std::fs::read_to_string(&path)?;
+    let file = replace(&file, benchmark, text).ok_or_else(|| format!("docs/benchmarks.md has no part {benchmark}"))?;
+    std::fs::write(&path, file)?;
     Ok(path)
 }
 
-fn markdown(report: &Report, machine: &Machine, args: &[&str]) -> Result<String> {
-    let mut out = String::new();
-    writeln!(out, "# Benchmarks\n")?;
-    writeln!(out, "Written by `cargo xtask bench standalone {}`; do not edit.\n", args.join(" "))?;
-    writeln!(out, "- date: {}", machine.date)?;
-    writeln!(out, "- commit: {}", machine.commit)?;
-    writeln!(out, "- compiler: {}", machine.compiler)?;
-    writeln!(out, "- machine: {}", machine.cpu)?;
-    writeln!(out, "- kernel: {}", machine.kernel)?;
-    writeln!(out, "- load average before the run: {}\n", machine.load)?;
-    out.push_str(METHOD);
-
-    writeln!(out, "\n## Result\n")?;
-    out.push_str(&report.table());
-    writeln!(out)?;
-    let complaints = report.complaints();
-    for complaint in &complaints {
-        writeln!(out, "- not met: {complaint}")?;
-    }
-    if complaints.is_empty() {
-        writeln!(out, "All goals are met.")?;
-    }
-
-    writeln!(out, "\n## The limit against a byte echo\n")?;
-    for calibration in &report.calibrations {
-        writeln!(out, "- {calibration}")?;
-    }
-    writeln!(out, "\n## Raw rounds")?;
-    for case in &report.cases {
-        writeln!(out, "\n### {}\n\n{RAW_HEAD}", case.case.name())?;
-        for slice in &case.slices {
-            let (server, window) = (if slice.ours { "ours" } else { "limit" }, &slice.window);
-            writeln!(
-                out,
-                "| {} | {server} | {:.6} | {:.4} | {} | {} | {} | {:.2} | {} | {} | {} |",
-                slice.round,
-                slice.cpu.as_secs_f64(),
-                slice.cpu_us(),
-                window.sent,
-                window.done,
-                window.answered,
-                window.batch,
-                window.p50_us,
-                window.p99_us,
-                window.max_us,
-            )?;
-        }
-    }
-    Ok(out)
+/// Replaces what stands below the heading of a part.
+fn replace(file: &str, benchmark: &str, text: &str) -> Option<String> {
+    let mark = format!("<!-- {benchmark} -->\n");
+    let (before, rest) = file.split_once(&mark)?;
+    // Its heading stays: the first line after the mark.
+    let (heading, rest) = rest.split_once('\n')?;
+    let after = rest.find("<!-- ").map_or("", |at| &rest[at..]);
+    let gap = if after.is_empty() { "" } else { "\n" };
+    Some(format!("{before}{mark}{heading}\n\n{}\n{gap}{after}", text.trim_end()))
 }
-
-const METHOD: &str = "\
-One load generator in its own process, bound to one CPU, holds 64 connections to each server, at most 8 requests in flight on each.
-A request is 100 bytes of JSON, which the server decodes and encodes again.
-*limit* is a hand-written tokio loop that speaks the same packets with the same serde_json calls and does nothing else; it never suspends.
-*ours* is this framework in its default configuration with one before-hook.
-The offered rate is half of the limit's saturation, at times that are fixed beforehand; latencies count from those times.
-A connection is given up to six requests at a time, three quarters of what it may have in flight, so that one wake-up of the server brings it a few, as at saturation.
-Slices come in the order limit, ours, ours, limit, with new processes for every four.
-A ratio is that of two neighbouring slices; the table shows the median of the ratios with the 95 % interval of their order statistics.
-A goal is met if the upper end of the interval is at most the goal.
-*batch* is how many requests one write of the generator carries on average.
-";
-
-const RAW_HEAD: &str = "\
-| round | server | CPU s | CPU µs per request | sent | done in time | answered | batch | p50 µs | p99 µs | max µs |
-|---|---|---|---|---|---|---|---|---|---|---|";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::tests::report;
 
     #[test]
-    fn everything_is_recorded() {
-        let machine = Machine {
-            date: String::from("today"),
-            commit: String::from("abc"),
-            compiler: String::from("rustc"),
-            cpu: String::from("a CPU"),
-            kernel: String::from("a kernel"),
-            load: String::from("0.00"),
-        };
-        let text = markdown(&report(1.2), &machine, &["--record"]).unwrap();
-        assert!(text.contains("- commit: abc\n"));
-        assert!(text.contains("| ready       |     1.200 |"));
-        assert!(text.contains("| 10 | ours | 1.200000 | 1.2000 | 1000000 |"));
-        assert!(text.contains("- not met: the limit must reach 0.8"));
-        assert_eq!(text.matches("\n### ").count(), 4);
+    fn a_part_is_replaced_and_the_others_stay() {
+        let file = "# B\n\n<!-- one -->\n## One\n\nold\n\n<!-- two -->\n## Two\n\nkept\n";
+        let new = replace(file, "one", "new\n").unwrap();
+        assert_eq!(new, "# B\n\n<!-- one -->\n## One\n\nnew\n\n<!-- two -->\n## Two\n\nkept\n");
+        let new = replace(&new, "two", "more\n\n").unwrap();
+        assert_eq!(new, "# B\n\n<!-- one -->\n## One\n\nnew\n\n<!-- two -->\n## Two\n\nmore\n");
+        assert_eq!(replace(&new, "three", ""), None);
     }
 }

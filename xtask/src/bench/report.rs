@@ -3,7 +3,7 @@
 use super::Result;
 use super::calibration::{Calibration, REACH};
 use super::case::Case;
-use super::estimate::{Estimate, median_of};
+use super::estimate::{Estimate, median_of, ratios};
 use super::rounds::Slice;
 use std::fmt::Write;
 
@@ -42,8 +42,9 @@ struct Line {
 impl CaseReport {
     /// Takes the ratio of every two neighbouring slices, then the median of the ratios.
     pub(crate) fn new(case: Case, rate: f64, slices: Vec<Slice>, self_check: bool) -> Result<Self> {
-        let cpu = Estimate::of(&ratios(&slices, Slice::cpu_us))?;
-        let p99 = Estimate::of(&ratios(&slices, |slice| slice.window.p99_us.max(1) as f64))?;
+        let values = |value: fn(&Slice) -> f64| -> Vec<_> { slices.iter().map(|one| (one.ours, value(one))).collect() };
+        let cpu = Estimate::of(&ratios(&values(Slice::cpu_us)))?;
+        let p99 = Estimate::of(&ratios(&values(|slice| slice.window.p99_us.max(1) as f64)))?;
         Ok(Self { case, rate, cpu, p99, slices, self_check })
     }
 
@@ -85,16 +86,6 @@ impl CaseReport {
     fn of(&self, ours: bool) -> impl Iterator<Item = &Slice> {
         self.slices.iter().filter(move |slice| slice.ours == ours)
     }
-}
-
-/// Ours by the limit's, for every two neighbouring slices.
-fn ratios(slices: &[Slice], value: impl Fn(&Slice) -> f64) -> Vec<f64> {
-    let (pairs, _) = slices.as_chunks();
-    let ratio = |[first, second]: &[Slice; 2]| {
-        let ratio = value(second) / value(first);
-        if second.ours { ratio } else { 1.0 / ratio }
-    };
-    pairs.iter().map(ratio).collect()
 }
 
 /// The result of a run.

@@ -18,10 +18,10 @@ use std::time::Duration;
 pub(crate) const CONNECTIONS: usize = 64;
 
 /// The order of the slices; a round is a multiple of it.
-const ORDER: [usize; 4] = [0, 1, 1, 0];
+pub(crate) const ORDER: [usize; 4] = [0, 1, 1, 0];
 
 /// Slices in one round.
-const ROUND: usize = ORDER.len();
+pub(crate) const ROUND: usize = ORDER.len();
 
 /// What one slice measured.
 #[derive(Clone, Debug)]
@@ -56,14 +56,26 @@ pub(crate) fn run(programs: &Programs, case: Case, rate: f64, options: &Options)
             load.target(index)?;
             load.rate(rate, options.warm_up)?;
         }
-        let round = slices.len() / ROUND + 1;
-        for index in ORDER.into_iter().cycle().take(ROUND) {
-            load.target(index)?;
-            let before = servers[index].cpu()?;
-            let window = load.rate(rate, options.slice)?;
-            let cpu = servers[index].cpu()?.saturating_sub(before);
-            slices.push(Slice { round, ours: index == 1, cpu, window });
-        }
+        round(servers, &mut load, rate, options.slice, &mut slices)?;
     }
     Ok(slices)
+}
+
+/// Runs the slices of one round: the second server is the one under test.
+pub(crate) fn round(
+    servers: [&Server; 2],
+    load: &mut Load,
+    rate: f64,
+    slice: Duration,
+    slices: &mut Vec<Slice>,
+) -> Result<()> {
+    let round = slices.len() / ROUND + 1;
+    for index in ORDER {
+        load.target(index)?;
+        let before = servers[index].cpu()?;
+        let window = load.rate(rate, slice)?;
+        let cpu = servers[index].cpu()?.saturating_sub(before);
+        slices.push(Slice { round, ours: index == 1, cpu, window });
+    }
+    Ok(())
 }

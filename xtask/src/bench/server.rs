@@ -3,6 +3,7 @@
 use super::Result;
 use super::case::Transport;
 use super::cpu;
+use super::memory;
 use super::process::Process;
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +23,11 @@ impl Server {
     /// Starts `program` with nothing but its transport: in its default configuration.
     pub(crate) fn start(program: &Path, transport: Transport) -> Result<Self> {
         Self::start_with(&mut Command::new(program), transport, &[])
+    }
+
+    /// Starts `program` with more arguments.
+    pub(crate) fn start_args(program: &Path, transport: Transport, more: &[&str]) -> Result<Self> {
+        Self::start_with(&mut Command::new(program), transport, more)
     }
 
     /// Starts the byte echo, which the limit server can be as well.
@@ -49,6 +55,11 @@ impl Server {
     /// The CPU time that the server has used so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu::used(self.process.id())
+    }
+
+    /// The memory of the server that is in use, in bytes.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        memory::resident(self.process.id())
     }
 
     /// Ends the server by closing its input.

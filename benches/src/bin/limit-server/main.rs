@@ -1,18 +1,22 @@
 //! The limit server: a hand-written loop, one task for each connection.
 //!
-//! `limit-server [--listen 127.0.0.1:0] [--transport tcp|ws] [--mode json|echo] [--exit-with-stdin]`
+//! `limit-server [--listen 127.0.0.1:0] [--transport tcp|ws] [--mode json|echo|broadcast] [--exit-with-stdin]`
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a benchmark measures real time and owns its tasks itself"
 )]
 
+mod broadcast;
+
+use broadcast::Hub;
 use pitaya_bench::args::Args;
 use pitaya_bench::limit::{Limit, Mode};
-use pitaya_bench::server::ServerArgs;
+use pitaya_bench::server::{ServerArgs, raise_file_limit};
 use pitaya_bench::{Transport, upgrade};
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -26,13 +30,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mode = args.value("--mode")?.unwrap_or(Mode::Json);
     args.finish()?;
 
+    raise_file_limit()?;
+    if mode == Mode::Broadcast && server.transport == Transport::WebSocket {
+        return Err("broadcasts are compared on TCP only".into());
+    }
     let listener = TcpListener::bind(server.listen).await?;
-    server.announce(listener.local_addr()?);
+    server.announce(&[listener.local_addr()?]);
+    let hub = Arc::new(Hub::default());
     let limit = Limit { mode, transport: server.transport };
     loop {
         let (stream, _) = listener.accept().await?;
+        let hub = Arc::clone(&hub);
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, limit).await {
+            let served = match mode {
+                Mode::Json | Mode::Echo => serve(stream, limit).await,
+                Mode::Broadcast => broadcast::serve(stream, limit, hub).await,
+            };
+            if let Err(error) = served {
                 eprintln!("limit-server: {error}");
             }
         });

@@ -1,6 +1,8 @@
 //! The types that a setting can have, and how they are written.
 
-use std::{any::Any, borrow::Cow, time::Duration};
+use std::{any::Any, borrow::Cow, collections::BTreeMap, time::Duration};
+
+use super::Node;
 
 /// A type of settings.
 pub trait Value: Any + Clone + PartialEq + Send + Sync {
@@ -8,7 +10,17 @@ pub trait Value: Any + Clone + PartialEq + Send + Sync {
     const ALLOWED: &'static str;
 
     /// Reads a value; `None` if it is not one.
+    #[must_use]
     fn parse(text: &str) -> Option<Self>;
+
+    /// Reads a value of a file, which may be an array or a table; `None` if it is not one.
+    #[must_use]
+    fn read(node: &Node) -> Option<Self> {
+        match node {
+            Node::Text(text) => Self::parse(text),
+            Node::List(_) | Node::Map(_) => None,
+        }
+    }
 
     /// Writes a value so that [`parse`](Self::parse) reads it back.
     fn show(&self) -> String;
@@ -30,11 +42,32 @@ impl Value for bool {
     }
 }
 
-impl Value for usize {
-    const ALLOWED: &'static str = "a whole number";
+macro_rules! number {
+    ($type:ty, $allowed:literal) => {
+        impl Value for $type {
+            const ALLOWED: &'static str = $allowed;
+
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    };
+}
+
+number!(u16, "a whole number up to 65535");
+number!(u32, "a whole number");
+number!(u64, "a whole number");
+number!(usize, "a whole number");
+
+impl Value for f64 {
+    const ALLOWED: &'static str = "a number";
 
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
+        text.parse().ok().filter(|number: &Self| number.is_finite())
     }
 
     fn show(&self) -> String {
@@ -42,7 +75,10 @@ impl Value for usize {
     }
 }
 
-impl Value for Cow<'static, str> {
+/// Text: borrowed, so that it can be a default.
+pub type Text = Cow<'static, str>;
+
+impl Value for Text {
     const ALLOWED: &'static str = "text";
 
     fn parse(text: &str) -> Option<Self> {
@@ -51,6 +87,85 @@ impl Value for Cow<'static, str> {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+/// A value that need not be there; without one it is empty, or written `none`.
+impl<T: Value> Value for Option<T> {
+    const ALLOWED: &'static str = T::ALLOWED;
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::read(&Node::text(text))
+    }
+
+    fn read(node: &Node) -> Option<Self> {
+        match node {
+            Node::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("none") => Some(None),
+            _ => T::read(node).map(Some),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "none".to_owned(), Value::show)
+    }
+}
+
+/// A list: an array, or text with commas.
+pub type List<T> = Cow<'static, [T]>;
+
+impl<T: Value> Value for List<T> {
+    const ALLOWED: &'static str = "a list, as an array or with commas";
+
+    fn parse(text: &str) -> Option<Self> {
+        let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+        items.map(T::parse).collect::<Option<Vec<T>>>().map(Cow::Owned)
+    }
+
+    fn read(node: &Node) -> Option<Self> {
+        match node {
+            Node::Text(text) => Self::parse(text),
+            Node::List(nodes) => nodes.iter().map(T::read).collect::<Option<Vec<T>>>().map(Cow::Owned),
+            Node::Map(_) => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<_> = self.iter().map(Value::show).collect();
+        items.join(",")
+    }
+}
+
+/// Texts by name: a table, or text such as `a=b,c=d`.
+pub type Map = BTreeMap<String, String>;
+
+impl Value for Map {
+    const ALLOWED: &'static str = "a table of texts, or text such as a=b,c=d";
+
+    fn parse(text: &str) -> Option<Self> {
+        let entries = text.split(',').filter(|_| !text.trim().is_empty());
+        entries
+            .map(|entry| {
+                let (name, value) = entry.split_once('=')?;
+                Some((name.trim().to_owned(), value.trim().to_owned()))
+            })
+            .collect()
+    }
+
+    fn read(node: &Node) -> Option<Self> {
+        let text = |(name, node): &(String, Node)| match node {
+            Node::Text(text) => Some((name.clone(), text.clone())),
+            Node::List(_) | Node::Map(_) => None,
+        };
+        match node {
+            Node::Text(text) => Self::parse(text),
+            Node::Map(entries) => entries.iter().map(text).collect(),
+            Node::List(_) => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        let entries: Vec<_> = self.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        entries.join(",")
     }
 }
 
@@ -77,7 +192,15 @@ impl Value for Duration {
     }
 
     fn show(&self) -> String {
-        format!("{self:?}")
+        let seconds = self.as_secs();
+        if self.is_zero() {
+            return "0s".to_owned();
+        }
+        if self.subsec_nanos() != 0 || seconds < 60 {
+            return format!("{self:?}");
+        }
+        let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
     }
 }
 

@@ -200,7 +200,7 @@ fn a_dictionary_that_contradicts_itself_is_refused() {
 #[test]
 fn an_unknown_setting_is_refused_and_the_nearest_one_named() {
     only(game().set_text("pitaya.heartbeat.intervall", "5s"), |problem| {
-        let Problem::Config(ConfigError::Unknown { name, nearest }) = problem else { panic!("{problem}") };
+        let Problem::Config(ConfigError::Unknown { name, nearest, .. }) = problem else { panic!("{problem}") };
         assert_eq!((name.as_str(), *nearest), ("pitaya.heartbeat.intervall", Some("pitaya.heartbeat.interval")));
         assert!(problem.to_string().contains("pitaya.heartbeat.interval?"));
     });
@@ -226,7 +226,7 @@ fn a_value_that_is_not_allowed_is_refused_however_it_is_set() {
     ];
     for (key, value) in texts {
         only(game().set_text(key, value), |problem| {
-            let Problem::Config(ConfigError::Invalid { name, value: shown, allowed }) = problem else {
+            let Problem::Config(ConfigError::Invalid { name, value: shown, allowed, .. }) = problem else {
                 panic!("{problem}")
             };
             assert_eq!((*name, shown.as_str()), (key, value));

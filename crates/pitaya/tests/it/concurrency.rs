@@ -10,7 +10,7 @@ use tokio::{
     time::{Duration, sleep, timeout},
 };
 
-use crate::support::{Pipes, Raw, Running, encode_message, eventually, serve};
+use crate::support::{ConfigFile, Pipes, Raw, Running, encode_message, eventually, serve};
 
 /// One permit lets one handler end.
 struct Gate {
@@ -67,7 +67,8 @@ async fn answers<const N: usize>(raw: &mut Raw<DuplexStream>) -> [u64; N] {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_messages_as_the_setting_says_are_handled_at_once_and_one_more_waits() {
-    let (server, gate) = serve_desk(|builder| builder.set(&settings::DISPATCH_CONCURRENCY, 3)).await;
+    let file = ConfigFile::toml("pitaya.concurrency.handler.dispatch = 3");
+    let (server, gate) = serve_desk(|builder| builder.config_file(file.path())).await;
     let (mut ada, mut bob) = (server.pipes.established().await, server.pipes.established().await);
     for number in [1, 2] {
         ada.send_message(&wait(number)).await;
@@ -125,13 +126,10 @@ async fn handlers_whose_client_has_left_still_count() {
 #[tokio::test(start_paused = true)]
 async fn connections_whose_messages_find_no_place_to_wait_are_not_read() {
     const MESSAGES: u64 = 20_000;
-    let limits = |builder: ServerBuilder| {
-        builder
-            .set(&settings::DISPATCH_CONCURRENCY, 1)
-            .set(&settings::LOCAL_BUFFER, 5)
-            .set(&settings::SESSION_UNFINISHED, 1000)
-    };
-    let (server, gate) = serve_desk(limits).await;
+    let file = ConfigFile::toml(
+        "[pitaya]\nconcurrency.handler.dispatch = 1\nbuffer.handler.localprocess = 5\nsession.unfinished = 1000",
+    );
+    let (server, gate) = serve_desk(|builder| builder.config_file(file.path())).await;
     let mut blocker = server.pipes.established().await;
     blocker.send_message(&wait(1_000_000)).await;
     eventually("the only place is taken", || gate.entered() == [1_000_000]).await;

@@ -15,6 +15,7 @@ mod hooks;
 mod lifecycle;
 mod liveness;
 mod ordering;
+mod parts;
 mod pipelines;
 mod pushes;
 mod serializers;

@@ -1,5 +1,11 @@
 //! The settings: each has an effect, and what is wrong is told.
 
+mod errors;
+mod every_row;
+mod presets;
+mod report;
+mod sources;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -142,7 +148,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.packet.maxsize", "-1"),
         ("pitaya.packet.timeout", "0s"),
         ("pitaya.handler.messages.maxinflated", "much"),
-        ("pitaya.handler.messages.compression", "gzip"),
+        ("pitaya.handler.messages.compression", "lzma"),
         ("pitaya.handler.messages.compressionthreshold", "-5"),
         ("pitaya.buffer.agent.messages", "0"),
         ("pitaya.buffer.agent.messages", "12.5"),
@@ -166,7 +172,9 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
     // One by one, and all at once.
     for (key, text) in cases {
         let errors = config_errors(described(|builder| builder.set_text(key, text)).await);
-        let [ConfigError::Invalid { name, value, allowed }] = &errors[..] else { panic!("{key} = {text}: {errors:?}") };
+        let [ConfigError::Invalid { name, value, allowed, .. }] = &errors[..] else {
+            panic!("{key} = {text}: {errors:?}")
+        };
         assert_eq!((*name, value.as_str()), (key, text));
         assert!(!allowed.is_empty());
     }
@@ -200,7 +208,7 @@ async fn a_key_that_is_not_known_is_told_with_the_nearest_that_is() {
     let nearest = |of: &'static str| async move {
         let errors = config_errors(described(|builder| builder.set_text(of, "1")).await);
         match &errors[..] {
-            [ConfigError::Unknown { name, nearest }] if name == of => *nearest,
+            [ConfigError::Unknown { name, nearest, .. }] if name == of => *nearest,
             other => panic!("{of}: {other:?}"),
         }
     };

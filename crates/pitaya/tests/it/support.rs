@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     future::IntoFuture as _,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -195,6 +196,34 @@ impl Events {
 
     pub(crate) fn count(&self, event: &str) -> usize {
         self.0.lock().unwrap().iter().filter(|other| *other == event).count()
+    }
+}
+
+/// A file with settings, deleted when it is dropped; a server has read it when it is built.
+pub(crate) struct ConfigFile(PathBuf);
+
+impl ConfigFile {
+    /// `extension` says what the text is written in.
+    pub(crate) fn new(extension: &str, text: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{}-{}.{extension}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn toml(text: &str) -> Self {
+        Self::new("toml", text)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
     }
 }
 

@@ -9,6 +9,7 @@ use pitaya_protocol::{Compression, Dictionary, EncodeOptions, Head, MessageKind,
 use serde_json::Value;
 
 use super::*;
+use crate::support::ConfigFile;
 
 /// A message whose body is compressed if that makes it shorter.
 fn deflated(message: &Message) -> Bytes {
@@ -207,7 +208,8 @@ async fn bytes_that_do_not_get_shorter_are_sent_as_they_are() {
 
 #[tokio::test]
 async fn without_compression_nothing_is_compressed() {
-    let server = serve(Server::frontend("game").handlers(Sizes).set(&settings::COMPRESSION, false)).await;
+    let file = ConfigFile::toml("[pitaya.handler.messages]\ncompression = \"none\"");
+    let server = serve(Server::frontend("game").handlers(Sizes).config_file(file.path())).await;
     let mut raw = server.pipes.established().await;
     assert_eq!(round_trip(&mut raw, &"x".repeat(20_000)).await, [false; 2]);
     raw.send_message(&Message::request(1, "sizes.fail", "x".repeat(20_000))).await;

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::support::ConfigFile;
 
 /// Pushes numbers until one is refused; returns how many were accepted.
 async fn push_until_refused(session: &Session, most: u32) -> u32 {
@@ -24,7 +25,8 @@ async fn push_until_refused(session: &Session, most: u32) -> u32 {
 #[tokio::test]
 async fn at_one_message_more_than_the_bound_a_client_is_a_slow_consumer() {
     for bound in [1, 2, 10, 333] {
-        let scene = scene_with(|builder| builder.set(&settings::OUTBOX_MESSAGES, bound)).await;
+        let file = ConfigFile::toml(&format!("pitaya.buffer.agent.messages = {bound}"));
+        let scene = scene_with(|builder| builder.config_file(file.path())).await;
         let (_raw, session) = scene.narrow("ada").await;
         assert_eq!(push_until_refused(&session, 1000).await as usize, bound);
         scene.assert_closed("slow_consumer", 1).await;
