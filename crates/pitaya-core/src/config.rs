@@ -25,7 +25,7 @@ mod value;
 use std::{any::Any, collections::BTreeMap, fmt};
 
 pub use table::{Row, Table};
-pub use value::{Size, Value};
+pub use value::{List, Size, Text, Value};
 
 /// The defaults of another Pitaya.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -42,7 +42,10 @@ impl Value for usize {
     }
 }
 
-impl Value for Cow<'static, str> {
+/// Text: borrowed, so that it can be a default.
+pub type Text = Cow<'static, str>;
+
+impl Value for Text {
     const ALLOWED: &'static str = "text";
 
     fn parse(text: &str) -> Option<Self> {
@@ -51,6 +54,39 @@ impl Value for Cow<'static, str> {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+/// A value that need not be there; without one it is empty, or written `none`.
+impl<T: Value> Value for Option<T> {
+    const ALLOWED: &'static str = T::ALLOWED;
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() || text.eq_ignore_ascii_case("none") {
+            return Some(None);
+        }
+        T::parse(text).map(Some)
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "none".to_owned(), Value::show)
+    }
+}
+
+/// A list: text with commas.
+pub type List<T> = Cow<'static, [T]>;
+
+impl<T: Value> Value for List<T> {
+    const ALLOWED: &'static str = "a list with commas";
+
+    fn parse(text: &str) -> Option<Self> {
+        let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+        items.map(T::parse).collect::<Option<Vec<T>>>().map(Cow::Owned)
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<_> = self.iter().map(Value::show).collect();
+        items.join(",")
     }
 }
 

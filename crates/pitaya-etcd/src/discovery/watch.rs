@@ -1,0 +1,247 @@
+//! The keys of the others, as they change.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use pitaya_core::{
+    ServerId, ServerInfo, ServerType,
+    cluster::{ClusterContext, MAX_SERVERS},
+};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Signals, register::Registration};
+use crate::{
+    client::{Client, EtcdError, Event, EventType, KeyValue, Seen, Watch},
+    options::Options,
+};
+
+/// Between two tries to watch again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Keeps the list of servers as etcd has it.
+pub(super) struct Watcher {
+    pub(super) client: Client,
+    pub(super) options: Options,
+    pub(super) context: ClusterContext,
+    pub(super) registration: Arc<Registration>,
+    pub(super) signals: Arc<Signals>,
+    /// What the keys of servers begin with.
+    pub(super) prefix: String,
+    /// All keys, good or bad, with the revision at which each was read.
+    pub(super) seen: HashMap<Bytes, i64>,
+    /// Everything up to this revision has been compared.
+    pub(super) synced: i64,
+    /// The first revision that has not been seen yet.
+    pub(super) next: i64,
+    /// Missing keys are not believed before: etcd has lost its data, and their servers are writing them again.
+    pub(super) forget_after: Instant,
+    /// Whether changes may have been missed that no watch will tell: a comparison is due.
+    pub(super) behind: bool,
+    watch: Option<Watch>,
+    /// Whether the last try to reach etcd failed: that is logged when it changes.
+    failing: bool,
+}
+
+impl Watcher {
+    /// Reads all servers, and begins to watch.
+    pub(super) async fn start(
+        client: &Client,
+        options: &Options,
+        context: &ClusterContext,
+        registration: &Arc<Registration>,
+        signals: &Arc<Signals>,
+    ) -> Result<Self, EtcdError> {
+        let mut this = Self {
+            client: client.clone(),
+            options: options.clone(),
+            context: context.clone(),
+            registration: Arc::clone(registration),
+            signals: Arc::clone(signals),
+            prefix: options.servers(),
+            seen: HashMap::new(),
+            synced: 0,
+            next: 0,
+            forget_after: Instant::now(),
+            behind: false,
+            watch: None,
+            failing: false,
+        };
+        let listed = this.client.list(&this.prefix, false, MAX_SERVERS).await?;
+        for kv in &listed.kvs {
+            this.put(kv);
+        }
+        (this.synced, this.next) = (listed.revision, listed.revision + 1);
+        this.open().await?;
+        Ok(this)
+    }
+
+    /// Follows the changes, and compares everything now and then. It ends with its task.
+    pub(super) async fn run(mut self) {
+        let signals = Arc::clone(&self.signals);
+        let mut sync_at = Instant::now() + self.options.sync_interval;
+        let (mut open_at, mut pause) = (Instant::now(), SHORTEST_PAUSE);
+        loop {
+            let result = tokio::select! {
+                seen = next(&mut self.watch) => match seen {
+                    Ok(seen) => {
+                        self.take(seen);
+                        pause = SHORTEST_PAUSE;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the watch of etcd has ended");
+                        self.watch = None;
+                        (open_at, pause) = (Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE));
+                        self.behind |= !error.is_of_the_connection();
+                        continue;
+                    }
+                },
+                () = sleep_until(open_at), if self.watch.is_none() => {
+                    (open_at, pause) = (Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE));
+                    self.open().await
+                }
+                () = sleep_until(sync_at) => {
+                    sync_at = Instant::now() + self.options.sync_interval;
+                    self.sync().await
+                }
+                () = signals.registered_again.notified() => self.sync().await,
+            };
+            self.report(result);
+        }
+    }
+
+    /// Watches from where the last watch has ended.
+    async fn open(&mut self) -> Result<(), EtcdError> {
+        if self.behind {
+            self.sync().await?;
+        }
+        let next = self.next;
+        let mut watch = self.watch_from_next().await?;
+        if watch.revision < next - 1 {
+            // The member is behind the others, or its data is not what it was: a list knows.
+            self.sync().await?;
+            if self.next < next {
+                watch = self.watch_from_next().await?;
+            }
+        }
+        self.watch = Some(watch);
+        Ok(())
+    }
+
+    async fn watch_from_next(&mut self) -> Result<Watch, EtcdError> {
+        let watch = self.client.watch(&self.prefix, self.next).await;
+        // That it has forgotten the changes since then, or that the log-in has expired.
+        self.behind |= watch.as_ref().is_err_and(|error| !error.is_of_the_connection());
+        watch
+    }
+
+    /// Uses no watch that waits for revisions which will not come.
+    pub(super) fn close(&mut self) {
+        self.watch = None;
+    }
+
+    fn take(&mut self, seen: Seen) {
+        match seen {
+            Seen::Nothing(revision) => self.next = self.next.max(revision + 1),
+            Seen::Events(events) => events.into_iter().for_each(|event| self.apply(event)),
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let is_deletion = event.r#type() == EventType::Delete;
+        let Some(kv) = event.kv else { return };
+        self.next = self.next.max(kv.mod_revision + 1);
+        if kv.mod_revision <= self.synced {
+            return;
+        }
+        if !is_deletion {
+            self.put(&kv);
+        } else if self.seen.get(&kv.key).is_none_or(|seen| *seen < kv.mod_revision) {
+            self.delete(&kv.key);
+        }
+    }
+
+    /// Takes a key and its value, unless it has been seen.
+    pub(super) fn put(&mut self, kv: &KeyValue) {
+        let seen = self.seen.get(&kv.key).copied();
+        if seen.is_some_and(|seen| seen >= kv.mod_revision) || (seen.is_none() && self.seen.len() >= MAX_SERVERS) {
+            return;
+        }
+        self.seen.insert(kv.key.clone(), kv.mod_revision);
+        match self.server(kv) {
+            Ok(server) => {
+                if self.context.servers.now().get(&server.id).is_none() {
+                    tracing::debug!(server = %server.id, kind = %server.kind, "server found");
+                }
+                self.context.servers.add(server);
+            }
+            Err(reason) => {
+                let key = shown(&kv.key);
+                tracing::warn!(key, revision = kv.mod_revision, reason, "a key that is no server of ours is left out");
+            }
+        }
+    }
+
+    /// Takes it that a key is gone.
+    pub(super) fn delete(&mut self, key: &Bytes) {
+        self.seen.remove(key);
+        if self.registration.wanted_key().is_some_and(|own| own.as_bytes() == key) {
+            self.signals.own_key_missing.notify_one();
+            return;
+        }
+        let Ok((kind, id)) = self.names(key) else { return };
+        // The server may have another type by now, and another key.
+        if self.context.servers.now().get(&id).is_some_and(|server| server.kind == kind) {
+            tracing::debug!(server = %id, %kind, "server gone");
+            self.context.servers.remove(&id);
+        }
+    }
+
+    /// The server of a key and its value, which say the same.
+    fn server(&self, kv: &KeyValue) -> Result<ServerInfo, String> {
+        let (kind, id) = self.names(&kv.key)?;
+        let server = ServerInfo::parse(&kv.value).map_err(|error| error.to_string())?;
+        if server.kind == kind && server.id == id {
+            Ok(server)
+        } else {
+            Err(format!("the value is of {}/{}", server.kind, server.id))
+        }
+    }
+
+    /// The names in a key.
+    fn names(&self, key: &[u8]) -> Result<(ServerType, ServerId), String> {
+        let text = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+        let names = text.strip_prefix(&self.prefix).and_then(|names| names.split_once('/'));
+        let (kind, id) = names.ok_or("the key is not <type>/<id>")?;
+        let kind = ServerType::try_from(kind).map_err(|error| error.to_string())?;
+        let id = ServerId::try_from(id).map_err(|error| error.to_string())?;
+        Ok((kind, id))
+    }
+
+    fn report(&mut self, result: Result<(), EtcdError>) {
+        match result {
+            Ok(()) if self.failing => tracing::info!("the servers in etcd are followed again"),
+            Err(error) if !self.failing => {
+                tracing::warn!(%error, "the servers in etcd cannot be followed now, those that were known stay known");
+                self.failing = true;
+                return;
+            }
+            Ok(()) | Err(_) => return,
+        }
+        self.failing = false;
+    }
+}
+
+/// What the watch sees next; for ever if there is none.
+async fn next(watch: &mut Option<Watch>) -> Result<Seen, EtcdError> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A key for the log: somebody else wrote it.
+fn shown(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).escape_debug().take(256).collect()
+}
