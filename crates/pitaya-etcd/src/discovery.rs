@@ -1,5 +1,6 @@
 //! The port [`Discovery`], on etcd (protocol.md 8).
 
+mod follow;
 mod register;
 mod sync;
 mod watch;

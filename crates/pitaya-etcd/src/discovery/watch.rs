@@ -1,23 +1,19 @@
 //! The keys of the others, as they change.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use pitaya_core::{
     ServerId, ServerInfo, ServerType,
     cluster::{ClusterContext, MAX_SERVERS},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::{Signals, register::Registration};
+use super::{Signals, follow::Following, register::Registration};
 use crate::{
-    client::{Client, EtcdError, Event, EventType, KeyValue, Seen, Watch},
+    client::{Client, EtcdError, Event, EventType, KeyValue},
     options::Options,
 };
-
-/// Between two tries to watch again.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Keeps the list of servers as etcd has it.
 pub(super) struct Watcher {
@@ -38,9 +34,7 @@ pub(super) struct Watcher {
     pub(super) forget_after: Instant,
     /// Whether changes may have been missed that no watch will tell: a comparison is due.
     pub(super) behind: bool,
-    watch: Option<Watch>,
-    /// Whether the last try to reach etcd failed: that is logged when it changes.
-    failing: bool,
+    pub(super) following: Following,
 }
 
 impl Watcher {
@@ -64,91 +58,19 @@ impl Watcher {
             next: 0,
             forget_after: Instant::now(),
             behind: false,
-            watch: None,
-            failing: false,
+            following: Following::Paused(Instant::now()),
         };
         let listed = this.client.list(&this.prefix, false, MAX_SERVERS).await?;
         for kv in &listed.kvs {
             this.put(kv);
         }
         (this.synced, this.next) = (listed.revision, listed.revision + 1);
-        this.open().await?;
+        this.following = Following::Open(this.client.watch(&this.prefix, this.next).await?);
         Ok(this)
     }
 
-    /// Follows the changes, and compares everything now and then. It ends with its task.
-    pub(super) async fn run(mut self) {
-        let signals = Arc::clone(&self.signals);
-        let mut sync_at = Instant::now() + self.options.sync_interval;
-        let (mut open_at, mut pause) = (Instant::now(), SHORTEST_PAUSE);
-        loop {
-            let result = tokio::select! {
-                seen = next(&mut self.watch) => match seen {
-                    Ok(seen) => {
-                        self.take(seen);
-                        pause = SHORTEST_PAUSE;
-                        continue;
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "the watch of etcd has ended");
-                        self.watch = None;
-                        (open_at, pause) = (Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE));
-                        self.behind |= !error.is_of_the_connection();
-                        continue;
-                    }
-                },
-                () = sleep_until(open_at), if self.watch.is_none() => {
-                    (open_at, pause) = (Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE));
-                    self.open().await
-                }
-                () = sleep_until(sync_at) => {
-                    sync_at = Instant::now() + self.options.sync_interval;
-                    self.sync().await
-                }
-                () = signals.registered_again.notified() => self.sync().await,
-            };
-            self.report(result);
-        }
-    }
-
-    /// Watches from where the last watch has ended.
-    async fn open(&mut self) -> Result<(), EtcdError> {
-        if self.behind {
-            self.sync().await?;
-        }
-        let next = self.next;
-        let mut watch = self.watch_from_next().await?;
-        if watch.revision < next - 1 {
-            // The member is behind the others, or its data is not what it was: a list knows.
-            self.sync().await?;
-            if self.next < next {
-                watch = self.watch_from_next().await?;
-            }
-        }
-        self.watch = Some(watch);
-        Ok(())
-    }
-
-    async fn watch_from_next(&mut self) -> Result<Watch, EtcdError> {
-        let watch = self.client.watch(&self.prefix, self.next).await;
-        // That it has forgotten the changes since then, or that the log-in has expired.
-        self.behind |= watch.as_ref().is_err_and(|error| !error.is_of_the_connection());
-        watch
-    }
-
-    /// Uses no watch that waits for revisions which will not come.
-    pub(super) fn close(&mut self) {
-        self.watch = None;
-    }
-
-    fn take(&mut self, seen: Seen) {
-        match seen {
-            Seen::Nothing(revision) => self.next = self.next.max(revision + 1),
-            Seen::Events(events) => events.into_iter().for_each(|event| self.apply(event)),
-        }
-    }
-
-    fn apply(&mut self, event: Event) {
+    /// Takes a change.
+    pub(super) fn apply(&mut self, event: Event) {
         let is_deletion = event.r#type() == EventType::Delete;
         let Some(kv) = event.kv else { return };
         self.next = self.next.max(kv.mod_revision + 1);
@@ -217,27 +139,6 @@ impl Watcher {
         let kind = ServerType::try_from(kind).map_err(|error| error.to_string())?;
         let id = ServerId::try_from(id).map_err(|error| error.to_string())?;
         Ok((kind, id))
-    }
-
-    fn report(&mut self, result: Result<(), EtcdError>) {
-        match result {
-            Ok(()) if self.failing => tracing::info!("the servers in etcd are followed again"),
-            Err(error) if !self.failing => {
-                tracing::warn!(%error, "the servers in etcd cannot be followed now, those that were known stay known");
-                self.failing = true;
-                return;
-            }
-            Ok(()) | Err(_) => return,
-        }
-        self.failing = false;
-    }
-}
-
-/// What the watch sees next; for ever if there is none.
-async fn next(watch: &mut Option<Watch>) -> Result<Seen, EtcdError> {
-    match watch {
-        Some(watch) => watch.next().await,
-        None => std::future::pending().await,
     }
 }
 

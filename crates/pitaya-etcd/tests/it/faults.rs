@@ -159,8 +159,7 @@ async fn k12_what_the_watch_does_not_see_is_seen_by_a_comparison() {
     etcd.delete("servers/room/r1").await;
     etcd.put("servers/room/r2", &json("room", "r2")).await;
     let ((), took) = timed(node.sees(&["r2"])).await;
-    // One interval, and the time that a watch which gets no answer is waited for.
-    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     calls.pass("Watch");
     etcd.delete("servers/room/r2").await;
     node.sees(&[]).await;
@@ -169,7 +168,7 @@ async fn k12_what_the_watch_does_not_see_is_seen_by_a_comparison() {
 #[tokio::test]
 async fn k15_a_comparison_reads_so_many_values_at_once() {
     let etcd = Etcd::start().await;
-    let mut ids: Vec<_> = (0..500).map(|number| format!("r{number:03}")).collect();
+    let ids: Vec<_> = (0..500).map(|number| format!("r{number:03}")).collect();
     for (parallelism, id) in [(1, "g1"), (8, "g8")] {
         let calls = GrpcProxy::to(etcd.address()).await;
         let proxy = Proxy::to(calls.address()).await;
@@ -182,14 +181,13 @@ async fn k15_a_comparison_reads_so_many_values_at_once() {
         ];
         let node = Node::start("gate", id, &settings).await;
         calls.hold("Watch");
+        calls.delay("Range", Duration::from_millis(2));
         proxy.cut();
         for id in &ids {
             etcd.put(&format!("{}servers/room/{id}", settings[3].1), &json("room", id)).await;
         }
         eventually("all are known", async || node.knows().len() == ids.len()).await;
-        calls.delay("Range", Duration::from_millis(2));
         assert_eq!(node.knows(), ids);
         assert_eq!(calls.most_at_once("Range"), parallelism);
-        ids.truncate(100);
     }
 }
