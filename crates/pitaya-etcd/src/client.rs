@@ -65,7 +65,7 @@ impl Client {
                 message.clone(),
             );
             let late = || EtcdError::Timeout { endpoint: connection.endpoint.clone(), limit };
-            let error = match timeout(limit, call).await.unwrap_or_else(|_| Err(late())) {
+            let error = match timeout(limit, Box::pin(call)).await.unwrap_or_else(|_| Err(late())) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };

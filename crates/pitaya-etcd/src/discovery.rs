@@ -68,7 +68,7 @@ impl Discovery for EtcdDiscovery {
             self.started.set(started).map_err(|_| Error::plain("this discovery has been started before"))?;
             let stopping = context.tasks.stopping().clone();
             context.tasks.spawn("etcd watch", async move {
-                stopping.run_until_cancelled_owned(watcher.run()).await;
+                stopping.run_until_cancelled_owned(Box::pin(watcher.run())).await;
             });
             Ok(())
         })

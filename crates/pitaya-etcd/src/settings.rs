@@ -52,11 +52,8 @@ pub static TLS_CERT: Setting<Text> = Setting::new(
 );
 
 /// The key of the certificate that is shown to etcd.
-pub static TLS_KEY: Setting<Text> = Setting::new(
-    "pitaya.cluster.sd.etcd.tls.key",
-    Cow::Borrowed(""),
-    "A PEM file with the private key of tls.cert.",
-);
+pub static TLS_KEY: Setting<Text> =
+    Setting::new("pitaya.cluster.sd.etcd.tls.key", Cow::Borrowed(""), "A PEM file with the private key of tls.cert.");
 
 /// How long a server that has died is still seen (K05).
 pub static HEARTBEAT_TTL: Setting<Duration> = Setting::new(

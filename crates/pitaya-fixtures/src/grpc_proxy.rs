@@ -11,11 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Either, Empty};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::SendRequest,
-    service::service_fn,
-};
+use hyper::{body::Incoming, client::conn::http2::SendRequest, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     net::{TcpListener, TcpStream},

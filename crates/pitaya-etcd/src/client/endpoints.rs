@@ -82,7 +82,8 @@ impl Endpoints {
         let _permit = self.dialing.acquire().await;
         match self.current() {
             Some(connection) => Ok((connection, false)),
-            None => Ok((self.dial().await?, true)),
+            // Boxed: it is large and rare.
+            None => Ok((Box::pin(self.dial()).await?, true)),
         }
     }
 
@@ -110,7 +111,8 @@ impl Endpoints {
         if !self.current().as_ref().is_some_and(is_stale) {
             return Ok(());
         }
-        let token = self.in_time(&stale.endpoint, auth::log_in(&stale.channel, &stale.endpoint, login)).await?;
+        let token =
+            self.in_time(&stale.endpoint, Box::pin(auth::log_in(&stale.channel, &stale.endpoint, login))).await?;
         if let Some(current) = self.live().connection.as_mut().filter(|current| is_stale(current)) {
             current.token = token;
         }

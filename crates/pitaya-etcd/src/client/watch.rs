@@ -1,5 +1,7 @@
 //! Watching keys.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::time::timeout;
 use tonic::codec::Streaming;
@@ -16,7 +18,7 @@ use super::{
 pub(crate) struct Watch {
     answers: Streaming<WatchResponse>,
     connection: Connection,
-    endpoints: std::sync::Arc<Endpoints>,
+    endpoints: Arc<Endpoints>,
     /// The revision of the member when the watch was made.
     pub(crate) revision: i64,
 }
@@ -35,7 +37,7 @@ impl Client {
     /// # Errors
     ///
     /// [`EtcdError::Compacted`] if etcd has forgotten changes since then.
-    pub(crate) async fn watch(&self, prefix: &str, from: i64) -> Result<Watch, EtcdError> {
+    pub(crate) async fn watch(&self, prefix: &str, from: i64) -> Result<Box<Watch>, EtcdError> {
         let create = WatchCreateRequest {
             key: Bytes::copy_from_slice(prefix.as_bytes()),
             range_end: prefix_end(prefix),
@@ -44,10 +46,11 @@ impl Client {
         };
         let (connection, _) = self.endpoints.connection().await?;
         let late = || EtcdError::Timeout { endpoint: connection.endpoint.clone(), limit: CALL_TIMEOUT };
-        let opened = timeout(CALL_TIMEOUT, open(&connection, create)).await.unwrap_or_else(|_| Err(late()));
+        let opened = timeout(CALL_TIMEOUT, Box::pin(open(&connection, create))).await.unwrap_or_else(|_| Err(late()));
         match opened {
             Ok((answers, revision)) => {
-                Ok(Watch { answers, connection, endpoints: std::sync::Arc::clone(&self.endpoints), revision })
+                let endpoints = Arc::clone(&self.endpoints);
+                Ok(Box::new(Watch { answers, connection, endpoints, revision }))
             }
             Err(error) => {
                 if error.is_of_the_connection() {

@@ -1,7 +1,8 @@
 //! The task that follows the changes: a watch that is made again whenever it ends, and a comparison now and then.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use pitaya_core::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
 use super::watch::Watcher;
@@ -16,13 +17,13 @@ pub(super) enum Following {
     /// A watch shall be made at this moment.
     Paused(Instant),
     /// A watch is being made; comparisons do not wait for it.
-    Opening(Pin<Box<dyn Future<Output = Result<Watch, EtcdError>> + Send>>),
-    Open(Watch),
+    Opening(BoxFuture<'static, Result<Box<Watch>, EtcdError>>),
+    Open(Box<Watch>),
 }
 
 enum Step {
     Due,
-    Opened(Result<Watch, EtcdError>),
+    Opened(Result<Box<Watch>, EtcdError>),
     Seen(Result<Seen, EtcdError>),
 }
 

@@ -75,7 +75,7 @@ impl Registration {
         tracing::info!(key = self.key, "registered at etcd");
         let this = Arc::clone(self);
         let keeping = self.keeping.track_future(async move {
-            this.leaving.run_until_cancelled(this.keep(lease)).await;
+            this.leaving.run_until_cancelled(Box::pin(this.keep(lease))).await;
         });
         tasks.spawn("etcd lease", keeping);
         Ok(())
@@ -98,7 +98,9 @@ impl Registration {
         match left.await {
             Ok(Ok(())) => tracing::debug!(key = self.key, "left etcd"),
             Ok(Err(error)) => tracing::warn!(key = self.key, %error, "the key stays in etcd until its lease ends"),
-            Err(_) => tracing::warn!(key = self.key, ?limit, "etcd does not answer, the key stays until its lease ends"),
+            Err(_) => {
+                tracing::warn!(key = self.key, ?limit, "etcd does not answer, the key stays until its lease ends")
+            }
         }
     }
 
@@ -151,7 +153,8 @@ impl Registration {
 
     async fn renew(&self, lease: i64, key_is_missing: bool) -> Result<(), EtcdError> {
         self.client.keep_alive(lease, self.options.ttl / 3).await?;
-        if key_is_missing {
+        // It may have been written since somebody missed it.
+        if key_is_missing && self.client.get(self.key.clone().into()).await?.is_none() {
             tracing::warn!(key = self.key, "the own key is missing in etcd, it is written again");
             self.client.put(&self.key, &self.context.me().to_json(), lease).await?;
         }
@@ -178,18 +181,18 @@ impl Registration {
             tracing::warn!(key, error, failures, "not registered at etcd again yet");
             if tries.is_some_and(|tries| failures >= tries) {
                 let setting = settings::GRANT_MAX_RETRIES.name();
-                self.give_up(format!("{failures} times, the limit of {setting}: {error}"));
+                self.give_up(&format!("{failures} times, the limit of {setting}: {error}"));
                 return None;
             }
             if within(deadline, sleep_until(next)).await.is_none() {
                 let (setting, limit) = (settings::GRANT_TIMEOUT.name(), self.options.grant_timeout.unwrap_or_default());
-                self.give_up(format!("within {limit:?}, the limit of {setting}: {error}"));
+                self.give_up(&format!("within {limit:?}, the limit of {setting}: {error}"));
                 return None;
             }
         }
     }
 
-    fn give_up(&self, why: String) {
+    fn give_up(&self, why: &str) {
         let text = format!("the lease at etcd was lost, and registering again failed {why}");
         self.context.give_up(Error::new(code::INTERNAL, text));
     }

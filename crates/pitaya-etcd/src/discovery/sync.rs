@@ -19,8 +19,7 @@ impl Watcher {
         let new = listed.kvs.iter().filter(|kv| self.seen.get(&kv.key) != Some(&kv.mod_revision));
         let new: Vec<_> = new.map(|kv| kv.key.clone()).collect();
         let client = self.client.clone();
-        let mut values =
-            stream::iter(new).map(|key| client.get(key)).buffer_unordered(self.options.sync_parallelism);
+        let mut values = stream::iter(new).map(|key| client.get(key)).buffer_unordered(self.options.sync_parallelism);
         while let Some(value) = values.try_next().await? {
             if let Some(kv) = value {
                 self.put(&kv);
@@ -32,7 +31,8 @@ impl Watcher {
             let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
             gone.iter().for_each(|key| self.delete(key));
         }
-        if self.registration.wanted_key().is_some_and(|own| !listed_keys.contains(&bytes::Bytes::from(own.to_owned()))) {
+        if self.registration.wanted_key().is_some_and(|own| !listed_keys.contains(&bytes::Bytes::from(own.to_owned())))
+        {
             self.signals.own_key_missing.notify_one();
         }
         (self.synced, self.behind) = (listed.revision, false);

@@ -143,8 +143,7 @@ async fn tls_needs_the_right_authority_and_the_own_certificate() {
     let certificates = Arc::new(Certificates::new());
     let etcd = Etcd::start_tls(&certificates).await;
     let endpoint = format!("https://{}", etcd.address());
-    let (ca, cert, key) =
-        (certificates.authority(), certificates.client_certificate(), certificates.client_key());
+    let (ca, cert, key) = (certificates.authority(), certificates.client_certificate(), certificates.client_key());
     let all = [("endpoints", &*endpoint), ("tls.ca", &ca), ("tls.cert", &cert), ("tls.key", &key)];
     let node = Node::start("gate", "g1", &all).await;
     let other = Node::start("room", "r1", &all).await;

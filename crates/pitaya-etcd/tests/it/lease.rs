@@ -46,11 +46,8 @@ async fn k06_a_server_gives_up_when_it_cannot_register_again_in_time() {
 async fn k07_k08_a_server_tries_so_often_and_so_far_apart_before_it_gives_up() {
     let etcd = Etcd::start().await;
     let proxy = GrpcProxy::to(etcd.address()).await;
-    let settings = [
-        ("endpoints", &*proxy.address()),
-        ("grantlease.maxretries", "3"),
-        ("grantlease.retryinterval", "1s"),
-    ];
+    let settings =
+        [("endpoints", &*proxy.address()), ("grantlease.maxretries", "3"), ("grantlease.retryinterval", "1s")];
     let node = Node::start("gate", "g1", &settings).await;
     proxy.refuse("LeaseGrant");
     proxy.count_anew();

@@ -77,12 +77,12 @@ async fn k11_servers_of_different_prefixes_do_not_see_each_other() {
     }
     let mut keys = etcd.keys("a/").await;
     keys.extend(etcd.keys("s").await);
-    assert_eq!(
-        keys,
-        ["a/b/servers/gate/b1", "a/servers/gate/a1", "a/servers/gate/a2", "servers/gate/n1"]
-    );
+    assert_eq!(keys, ["a/b/servers/gate/b1", "a/servers/gate/a1", "a/servers/gate/a2", "servers/gate/n1"]);
     nodes[1].sees(&["a2"]).await;
-    assert_eq!(nodes.iter().map(Node::knows).collect::<Vec<_>>(), [&[][..], &["a2".to_owned()], &["a1".to_owned()], &[]]);
+    assert_eq!(
+        nodes.iter().map(Node::knows).collect::<Vec<_>>(),
+        [&[][..], &["a2".to_owned()], &["a1".to_owned()], &[]]
+    );
 }
 
 #[tokio::test]
