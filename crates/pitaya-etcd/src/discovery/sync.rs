@@ -25,14 +25,14 @@ impl Watcher {
                 self.put(&kv);
             }
         }
-        let listed_keys: HashSet<_> = listed.kvs.iter().map(|kv| &kv.key).collect();
+        let listed_keys: HashSet<&[u8]> = listed.kvs.iter().map(|kv| &*kv.key).collect();
         if Instant::now() >= self.forget_after {
-            let gone = self.seen.iter().filter(|(key, seen)| **seen <= listed.revision && !listed_keys.contains(key));
+            let gone =
+                self.seen.iter().filter(|(key, seen)| **seen <= listed.revision && !listed_keys.contains(&***key));
             let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
             gone.iter().for_each(|key| self.delete(key));
         }
-        if self.registration.wanted_key().is_some_and(|own| !listed_keys.contains(&bytes::Bytes::from(own.to_owned())))
-        {
+        if self.registration.wanted_key().is_some_and(|own| !listed_keys.contains(own.as_bytes())) {
             self.signals.own_key_missing.notify_one();
         }
         (self.synced, self.behind) = (listed.revision, false);

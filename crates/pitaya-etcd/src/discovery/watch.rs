@@ -61,9 +61,8 @@ impl Watcher {
             following: Following::Paused(Instant::now()),
         };
         let listed = this.client.list(&this.prefix, false, MAX_SERVERS).await?;
-        for kv in &listed.kvs {
-            this.put(kv);
-        }
+        let servers: Vec<_> = listed.kvs.iter().filter_map(|kv| this.read(kv)).collect();
+        context.servers.replace(servers);
         (this.synced, this.next) = (listed.revision, listed.revision + 1);
         this.following = Following::Open(this.client.watch(&this.prefix, this.next).await?);
         Ok(this)
@@ -86,23 +85,25 @@ impl Watcher {
 
     /// Takes a key and its value, unless it has been seen.
     pub(super) fn put(&mut self, kv: &KeyValue) {
+        let Some(server) = self.read(kv) else { return };
+        if self.context.servers.now().get(&server.id).is_none() {
+            tracing::debug!(server = %server.id, kind = %server.kind, "server found");
+        }
+        self.context.servers.add(server);
+    }
+
+    /// The server of a key and its value, unless it has been seen or is none.
+    fn read(&mut self, kv: &KeyValue) -> Option<ServerInfo> {
         let seen = self.seen.get(&kv.key).copied();
         if seen.is_some_and(|seen| seen >= kv.mod_revision) || (seen.is_none() && self.seen.len() >= MAX_SERVERS) {
-            return;
+            return None;
         }
         self.seen.insert(kv.key.clone(), kv.mod_revision);
-        match self.server(kv) {
-            Ok(server) => {
-                if self.context.servers.now().get(&server.id).is_none() {
-                    tracing::debug!(server = %server.id, kind = %server.kind, "server found");
-                }
-                self.context.servers.add(server);
-            }
-            Err(reason) => {
-                let key = shown(&kv.key);
-                tracing::warn!(key, revision = kv.mod_revision, reason, "a key that is no server of ours is left out");
-            }
-        }
+        let server = self.server(kv).inspect_err(|reason| {
+            let key = shown(&kv.key);
+            tracing::warn!(key, revision = kv.mod_revision, reason, "a key that is no server of ours is left out");
+        });
+        server.ok()
     }
 
     /// Takes it that a key is gone.
