@@ -55,7 +55,7 @@ pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
 pub use request::{Needs, Parts, Reply, Request};
 pub use serializer::{JsonSerializer, Serializer};
-pub use server_info::ServerInfo;
+pub use server_info::{ServerInfo, ServerInfoError};
 pub use session::{CloseReason, PoolOptions, Pushed, Session, SessionLink, SessionPool, SessionStep, StepList};
 pub use tasks::{Tasks, panic_text};
 pub use timer::{Timer, TimerBuilder};

@@ -1,10 +1,14 @@
 //! Who this server is.
 
+mod json;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     hash::{BuildHasher as _, RandomState},
 };
+
+pub use json::ServerInfoError;
 
 use crate::{NameError, ServerId, ServerType};
 
@@ -20,10 +24,12 @@ pub struct ServerInfo {
     pub frontend: bool,
     /// Free text by key, seen by the whole cluster.
     pub metadata: BTreeMap<String, String>,
+    /// The name of the machine that it runs on.
+    pub hostname: String,
 }
 
 impl ServerInfo {
-    /// A server that accepts clients, with a random id.
+    /// A server of this machine that accepts clients, with a random id.
     ///
     /// # Errors
     ///
@@ -32,7 +38,7 @@ impl ServerInfo {
         Self::new(kind, true)
     }
 
-    /// A server that only other servers call, with a random id.
+    /// A server of this machine that only other servers call, with a random id.
     ///
     /// # Errors
     ///
@@ -42,7 +48,8 @@ impl ServerInfo {
     }
 
     fn new(kind: impl TryInto<ServerType, Error = NameError>, frontend: bool) -> Result<Self, NameError> {
-        Ok(Self { id: random_id()?, kind: kind.try_into()?, frontend, metadata: BTreeMap::new() })
+        let hostname = gethostname::gethostname().to_string_lossy().into_owned();
+        Ok(Self { id: random_id()?, kind: kind.try_into()?, frontend, metadata: BTreeMap::new(), hostname })
     }
 }
 

@@ -1,24 +1,69 @@
 //! A real etcd.
 
+mod api;
+
+use std::sync::Arc;
+
 use tempfile::TempDir;
 
-use crate::process::{Process, on_free_ports};
+use crate::{
+    Certificates,
+    process::{Process, on_free_ports},
+};
 
-/// An etcd of one member, on free ports of this machine, with its data in a folder that ends with it.
+/// A member of etcd, on free ports of this machine, with its data in a folder that ends with it.
 pub struct Etcd {
+    name: String,
     port: u16,
     peer: u16,
+    /// All members: names and addresses.
+    cluster: String,
+    args: Vec<String>,
+    tls: Option<Arc<Certificates>>,
     data: TempDir,
     process: Option<Process>,
+    /// The password of the user root, once there are users.
+    root: Option<String>,
 }
 
 impl Etcd {
-    /// Starts a server.
+    /// Starts a server of one member.
     pub async fn start() -> Self {
-        on_free_ports(async |[port, peer]: [u16; 2]| {
-            let data = tempfile::tempdir().unwrap();
-            let process = run(port, peer, &data).await?;
-            Some(Self { port, peer, data, process: Some(process) })
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server of one member with more arguments.
+    pub async fn start_with(args: &[&str]) -> Self {
+        let [etcd] = Self::members(args, None).await;
+        etcd
+    }
+
+    /// Starts a server of one member which clients have to reach through TLS, with a certificate of their own.
+    pub async fn start_tls(certificates: &Arc<Certificates>) -> Self {
+        let [etcd] = Self::members(&[], Some(certificates)).await;
+        etcd
+    }
+
+    /// Starts the members of one cluster.
+    pub async fn cluster<const N: usize>() -> [Self; N] {
+        Self::members(&[], None).await
+    }
+
+    async fn members<const N: usize>(args: &[&str], tls: Option<&Arc<Certificates>>) -> [Self; N] {
+        on_free_ports(async |ports: [[u16; 2]; N]| {
+            let names: Vec<_> = (0..N).map(|number| format!("m{number}")).collect();
+            let all = names.iter().zip(&ports).map(|(name, [_, peer])| format!("{name}=http://127.0.0.1:{peer}"));
+            let cluster = all.collect::<Vec<_>>().join(",");
+            let mut members = Vec::new();
+            for (name, [port, peer]) in names.into_iter().zip(ports) {
+                let (cluster, tls) = (cluster.clone(), tls.map(Arc::clone));
+                let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+                let data = tempfile::tempdir().unwrap();
+                let mut etcd = Self { name, port, peer, cluster, args, tls, data, process: None, root: None };
+                etcd.process = Some(etcd.run().await?);
+                members.push(etcd);
+            }
+            members.try_into().ok()
         })
         .await
     }
@@ -39,7 +84,7 @@ impl Etcd {
     /// Starts it again on its ports with its data.
     pub async fn restart(&mut self) {
         self.kill().await;
-        self.process = run(self.port, self.peer, &self.data).await;
+        self.process = self.run().await;
         assert!(self.process.is_some(), "a port of the server was taken");
     }
 
@@ -65,28 +110,33 @@ impl Etcd {
             process.signal(name).await;
         }
     }
-}
 
-async fn run(port: u16, peer: u16, data: &TempDir) -> Option<Process> {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
-    let data = data.path().to_str().unwrap();
-    let args = [
-        "--name=test",
-        &format!("--data-dir={data}"),
-        &format!("--listen-client-urls={client}"),
-        &format!("--advertise-client-urls={client}"),
-        &format!("--listen-peer-urls={peer}"),
-        &format!("--initial-advertise-peer-urls={peer}"),
-        &format!("--initial-cluster=test={peer}"),
+    async fn run(&self) -> Option<Process> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let (client, peer) = (format!("{scheme}://127.0.0.1:{}", self.port), format!("http://127.0.0.1:{}", self.peer));
+        let mut args = vec![
+            format!("--name={}", self.name),
+            format!("--data-dir={}", self.data.path().display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster={}", self.cluster),
+        ];
         // A test machine has slow discs and no need for safety.
-        "--unsafe-no-fsync",
-        "--heartbeat-interval=10",
-        "--election-timeout=100",
-        "--logger=zap",
-        "--log-level=error",
-    ]
-    .map(str::to_owned);
-    Process::start("etcd", &args, port).await
+        args.extend(["--unsafe-no-fsync", "--logger=zap", "--log-level=error"].map(str::to_owned));
+        // One member elects itself at once; several on a busy machine must not take each other for dead.
+        let pace = if self.cluster.contains(',') { [100, 1_000] } else { [10, 100] };
+        args.extend([format!("--heartbeat-interval={}", pace[0]), format!("--election-timeout={}", pace[1])]);
+        if let Some(tls) = &self.tls {
+            args.push(format!("--cert-file={}", tls.server_certificate()));
+            args.push(format!("--key-file={}", tls.server_key()));
+            args.push(format!("--trusted-ca-file={}", tls.authority()));
+            args.push("--client-cert-auth".to_owned());
+        }
+        args.extend(self.args.iter().cloned());
+        Process::start("etcd", &args, self.port).await
+    }
 }
 
 impl std::fmt::Debug for Etcd {

@@ -54,9 +54,9 @@ impl Process {
 }
 
 /// Starts something on ports that nobody uses, again if somebody was faster.
-pub(crate) async fn on_free_ports<const N: usize, T>(start: impl AsyncFn([u16; N]) -> Option<T>) -> T {
+pub(crate) async fn on_free_ports<P: Ports, T>(start: impl AsyncFn(P) -> Option<T>) -> T {
     for _ in 0..ATTEMPTS {
-        if let Some(started) = start(free_ports()).await {
+        if let Some(started) = start(P::free()).await {
             return started;
         }
     }
@@ -64,7 +64,20 @@ pub(crate) async fn on_free_ports<const N: usize, T>(start: impl AsyncFn([u16; N
 }
 
 /// Ports that nobody uses now, all different.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+pub(crate) trait Ports {
+    fn free() -> Self;
+}
+
+impl<const N: usize> Ports for [u16; N] {
+    fn free() -> Self {
+        let [ports] = <[Self; 1]>::free();
+        ports
+    }
+}
+
+impl<const N: usize, const M: usize> Ports for [[u16; N]; M] {
+    fn free() -> Self {
+        let listeners = [(); M].map(|()| [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap()));
+        listeners.map(|listeners| listeners.map(|listener| listener.local_addr().unwrap().port()))
+    }
 }
