@@ -100,7 +100,8 @@ impl Connection {
     ) -> Result<(), RpcError> {
         let len = payload.len();
         // A task that has done much already must not lose its place in the queue.
-        let sent = unconstrained(self.client.publish_message(OutboundMessage { subject, reply, payload, headers })).await;
+        let sent =
+            unconstrained(self.client.publish_message(OutboundMessage { subject, reply, payload, headers })).await;
         sent.map_err(|error| match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => RpcError::TooLarge { len, limit: self.max_payload() },
             PublishErrorKind::InvalidSubject => RpcError::Failed("a name that NATS does not allow".into()),
@@ -114,9 +115,16 @@ impl Connection {
 
     /// Writes what is queued, and ends the connection. Its subscriptions end, too.
     pub(crate) async fn close(&self, within: Duration) {
-        // Whatever fails here is gone anyway.
-        drop(timeout(within, self.client.flush()).await);
-        drop(timeout(within, self.client.drain()).await);
+        let mut health = self.health();
+        let closed = timeout(within, async {
+            // Whatever fails here is gone anyway.
+            drop(self.client.flush().await);
+            drop(self.client.drain().await);
+            while health.changed().await.is_ok() {}
+        });
+        if closed.await.is_err() {
+            tracing::debug!("a connection to NATS was not closed in time");
+        }
     }
 }
 

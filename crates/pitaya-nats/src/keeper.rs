@@ -7,8 +7,9 @@ use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
 use async_nats::ServerAddr;
 use pitaya_core::{
-    Error, Result, code,
+    Error, Result,
     cluster::{ClusterContext, RpcError},
+    code,
     reporter::{Desc, Gauge},
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};

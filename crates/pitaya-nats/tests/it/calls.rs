@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::join_all};
 use pitaya_core::{
-    ServerInfo, code,
+    ServerInfo,
     cluster::{RpcClient as _, RpcError, RpcServer as _, protos::Response},
+    code,
 };
 use pitaya_fixtures::{Nats, Proxy};
 use pitaya_nats::{NatsClient, NatsServer, settings};
@@ -32,10 +33,7 @@ async fn each_end_has_its_own_address_with_or_without_scheme_one_of_a_list() {
     let (one, two) = (Nats::start().await, Nats::start().await);
     let dead = "127.0.0.1:1";
     let set = |client: &str, server: &str| {
-        vec![
-            (settings::CLIENT_CONNECT.name(), client.to_owned()),
-            (settings::SERVER_CONNECT.name(), server.to_owned()),
-        ]
+        vec![(settings::CLIENT_CONNECT.name(), client.to_owned()), (settings::SERVER_CONNECT.name(), server.to_owned())]
     };
     let a = Node::start_with("a", "a", &set(&format!("{dead}, {}", one.url()), &two.address())).await.unwrap();
     let b = Node::start_with("b", "b", &set(&two.url(), &format!("{},{dead}", one.address()))).await.unwrap();
@@ -181,7 +179,8 @@ async fn calls_during_a_drain_are_answered_or_known_as_not_delivered() {
 async fn a_call_that_is_given_up_does_not_keep_the_others() {
     let nats = Nats::start().await;
     let proxy = Proxy::to(nats.address()).await;
-    let (c1, r1) = (Node::start("connector", "c1", &proxy.address()).await, Node::start("room", "r1", &nats.url()).await);
+    let (c1, r1) =
+        (Node::start("connector", "c1", &proxy.address()).await, Node::start("room", "r1", &nats.url()).await);
     for _ in 0..100 {
         let mut call = c1.client.call(r1.info(), "keep".into(), LONG);
         assert!((&mut call).now_or_never().is_none());

@@ -1,15 +1,20 @@
 //! Pushes, kicks and binds.
 
 use bytes::Bytes;
-use pitaya_core::cluster::{RpcClient as _, Topic};
+use futures_util::{FutureExt as _, StreamExt as _};
+use pitaya_core::{
+    ServerInfo,
+    cluster::{RpcClient as _, RpcServer as _, Topic},
+};
 use pitaya_fixtures::Nats;
 
-use crate::support::{Node, eventually, soon, texts, uid};
+use crate::support::{LONG, Node, eventually, soon, texts, uid};
 
 #[tokio::test]
 async fn pushes_and_kicks_come_to_who_has_the_user_and_binds_to_all_of_a_type() {
     let nats = Nats::start().await;
-    let (c1, c2) = (Node::start("connector", "c1", &nats.url()).await, Node::start("connector", "c2", &nats.url()).await);
+    let (c1, c2) =
+        (Node::start("connector", "c1", &nats.url()).await, Node::start("connector", "c2", &nats.url()).await);
     let r1 = Node::start("room", "r1", &nats.url()).await;
     c1.subscribe("u1").await;
     c2.subscribe("u.2").await;
@@ -87,9 +92,9 @@ async fn a_subscription_that_is_given_up_is_undone() {
     let c1 = Node::start("connector", "c1", &nats.url()).await;
     for _ in 0..20 {
         let user = uid("u");
-        let mut subscribing = pitaya_core::cluster::RpcServer::subscribe(&c1.server, &user);
+        let mut subscribing = c1.server.subscribe(&user);
         // It has been asked for, and nobody waits for it.
-        assert!(futures_util::FutureExt::now_or_never(&mut subscribing).is_none());
+        assert!((&mut subscribing).now_or_never().is_none());
     }
     c1.subscribe("other").await;
     c1.push("connector", "u", "lost").await.unwrap();
@@ -109,4 +114,51 @@ async fn ten_thousand_pushes_arrive_in_order() {
     }
     assert_eq!(c1.pushes(10_000).await, texts);
     assert_eq!(c1.dropped.count(), 0);
+}
+
+#[tokio::test]
+async fn foreign_peers_are_understood() {
+    let nats = Nats::start().await;
+    let c1 = Node::start("connector", "c1", &nats.url()).await;
+    let go = async_nats::connect(nats.url()).await.unwrap();
+    c1.subscribe("u1").await;
+    // A kick that waits for an answer, as servers in Rust and C++ send it.
+    let kicked = soon(go.request("pitaya/connector/user/u1/kick", b"\x0a\x02u1".as_slice().into())).await.unwrap();
+    assert_eq!(kicked.payload, "kicked");
+    // A call without reply subject is run; garbage is the engine's to judge.
+    go.publish("pitaya/servers/connector/c1", b"\xff\xff".as_slice().into()).await.unwrap();
+    go.publish("pitaya/connector/user/u1/push", b"\xff".as_slice().into()).await.unwrap();
+    eventually("both have come", || {
+        !c1.seen.requests.lock().unwrap().is_empty() && !c1.seen.pushes.lock().unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(c1.seen.requests.lock().unwrap()[0], b"\xff\xff".as_slice());
+    assert_eq!(c1.seen.pushes.lock().unwrap()[0], b"\xff".as_slice());
+    assert_eq!(c1.seen.kicks.lock().unwrap()[0], (Bytes::from_static(b"\x0a\x02u1"), true));
+
+    // What we send is on the subjects of every Pitaya, as it was handed over.
+    let mut servers = go.subscribe("pitaya/servers/room/r9").await.unwrap();
+    let (kind, user) = ("room".try_into().unwrap(), uid("u9"));
+    let mut pushes = go.subscribe("pitaya/room/user/u9/push").await.unwrap();
+    let mut binds = go.subscribe("pitaya/room/bindings").await.unwrap();
+    // An answer to this proves that NATS knows of the subscriptions.
+    soon(go.request("pitaya/servers/connector/c1", "known".into())).await.unwrap();
+    soon(c1.client.publish(Topic::Push(&kind, &user), "p".into())).await.unwrap();
+    soon(c1.client.publish(Topic::Bindings(&kind), "b".into())).await.unwrap();
+    let (push, bind) = soon(async { (pushes.next().await.unwrap(), binds.next().await.unwrap()) }).await;
+    assert_eq!((push.payload, push.reply, bind.payload), (Bytes::from("p"), None, Bytes::from("b")));
+    let ids: Vec<_> = [push.headers, bind.headers]
+        .map(|headers| headers.unwrap().get("Pitaya-Id").unwrap().as_str().to_owned())
+        .into();
+    assert_ne!(ids[0], ids[1]);
+    let mut r9 = ServerInfo::backend("room").unwrap();
+    r9.id = "r9".try_into().unwrap();
+    let call = c1.client.call(&r9, "c".into(), LONG);
+    let answer = async {
+        let call = servers.next().await.unwrap();
+        assert_eq!((call.payload, call.headers), (Bytes::from("c"), None));
+        go.publish(call.reply.unwrap(), "answer".into()).await.unwrap();
+    };
+    let (answer, ()) = soon(async { tokio::join!(call, answer) }).await;
+    assert_eq!(answer.unwrap(), "answer");
 }
