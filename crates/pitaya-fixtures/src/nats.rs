@@ -1,6 +1,17 @@
 //! A real nats-server.
 
-use crate::process::{Process, on_free_ports};
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    PATIENCE,
+    process::{Process, on_free_ports},
+};
 
 /// A nats-server on a free port of this machine.
 pub struct Nats {
@@ -25,6 +36,40 @@ impl Nats {
             Some(Self { port, args: all, process: Some(process) })
         })
         .await
+    }
+
+    /// Starts two servers that are a cluster: a client of one learns of the other, and messages pass between them.
+    pub async fn pair() -> [Self; 2] {
+        on_free_ports(async |[one, two, route_one, route_two]: [u16; 4]| {
+            let run = async |port: u16, route: u16, other: u16| {
+                let args = ["-a", "127.0.0.1", "-p", &port.to_string(), "--cluster_name", "test", "--cluster"];
+                let mut args: Vec<_> = args.map(str::to_owned).into();
+                args.push(format!("nats://127.0.0.1:{route}"));
+                args.extend(["--routes".to_owned(), format!("nats://127.0.0.1:{other}")]);
+                let process = Process::start("nats-server", &args, port).await?;
+                Some(Self { port, args, process: Some(process) })
+            };
+            let pair = [run(one, route_one, route_two).await?, run(two, route_two, route_one).await?];
+            pair[0].knows(&pair[1]).await;
+            pair[1].knows(&pair[0]).await;
+            Some(pair)
+        })
+        .await
+    }
+
+    /// Waits until this server tells its clients of another one.
+    async fn knows(&self, other: &Self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut info = String::new();
+            let mut client = BufReader::new(TcpStream::connect(self.address()).await.unwrap());
+            client.read_line(&mut info).await.unwrap();
+            if info.contains(&format!("\"{}\"", other.address())) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the servers do not find each other");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Where it listens, as `127.0.0.1:4222`.

@@ -21,6 +21,8 @@ pub struct Proxy {
     address: SocketAddr,
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
+    /// Each connection has one, and so has the proxy.
+    open: Arc<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -47,15 +49,20 @@ impl Proxy {
         let state = watch::Sender::new(State { mode: Mode::Pass, cuts: 0 });
         let connections = Arc::<AtomicUsize>::default();
         let (seen, count) = (state.subscribe(), Arc::clone(&connections));
+        let open = Arc::new(());
+        let one = Arc::downgrade(&open);
         let accepting = tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { continue };
                 count.fetch_add(1, Ordering::SeqCst);
-                let (server, state) = (server.clone(), seen.clone());
-                tokio::spawn(async move { drop(connection(client, &server, state).await) });
+                let (server, state, open) = (server.clone(), seen.clone(), one.upgrade());
+                tokio::spawn(async move {
+                    drop(connection(client, &server, state).await);
+                    drop(open);
+                });
             }
         });
-        Self { address, state, connections, accepting }
+        Self { address, state, connections, open, accepting }
     }
 
     /// Where it listens, as `127.0.0.1:4222`.
@@ -68,6 +75,12 @@ impl Proxy {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        Arc::strong_count(&self.open) - 1
     }
 
     /// Passes everything, from now on and what was held.

@@ -54,6 +54,18 @@ async fn a_nats_server_dies_comes_back_and_freezes() {
 }
 
 #[tokio::test]
+async fn two_nats_servers_are_a_cluster_and_one_of_them_asks_its_clients_to_leave() {
+    let [one, two] = Nats::pair().await;
+    let (mut lame, mut other) = (Client::connect(&one.address()).await, Client::connect(&two.address()).await);
+    lame.0.write_all(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\n").await.unwrap();
+    assert!(lame.ping().await && other.ping().await);
+    one.lame_duck().await;
+    while !lame.line().await.unwrap().contains("\"ldm\":true") {}
+    assert!(TcpStream::connect(one.address()).await.is_err());
+    assert!(other.ping().await);
+}
+
+#[tokio::test]
 async fn an_etcd_dies_and_comes_back() {
     let mut etcd = Etcd::start().await;
     TcpStream::connect(etcd.address()).await.unwrap();
@@ -80,4 +92,7 @@ async fn a_proxy_passes_holds_cuts_and_refuses() {
     let mut refused = Client(BufReader::new(TcpStream::connect(proxy.address()).await.unwrap()));
     assert_eq!(refused.line().await, None);
     assert_eq!(proxy.connections(), 3);
+    while proxy.open_connections() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
