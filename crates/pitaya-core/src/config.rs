@@ -56,8 +56,6 @@ pub use setting::{Row, Setting, Typed};
 pub use source::{Source, Sources, environment};
 pub use table::Table;
 pub use value::{List, Map, Size, Text, Value};
-pub use table::{Row, Table};
-pub use value::{List, Size, Text, Value};
 
 /// The values that count, and where each comes from. Made by [`Table::resolve`].
 #[derive(Default)]

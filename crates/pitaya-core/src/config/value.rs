@@ -103,10 +103,6 @@ impl<T: Value> Value for Option<T> {
             Node::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("none") => Some(None),
             _ => T::read(node).map(Some),
         }
-        if text.is_empty() || text.eq_ignore_ascii_case("none") {
-            return Some(None);
-        }
-        T::parse(text).map(Some)
     }
 
     fn show(&self) -> String {
@@ -119,11 +115,6 @@ pub type List<T> = Cow<'static, [T]>;
 
 impl<T: Value> Value for List<T> {
     const ALLOWED: &'static str = "a list, as an array or with commas";
-/// A list: text with commas.
-pub type List<T> = Cow<'static, [T]>;
-
-impl<T: Value> Value for List<T> {
-    const ALLOWED: &'static str = "a list with commas";
 
     fn parse(text: &str) -> Option<Self> {
         let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
