@@ -11,8 +11,10 @@ use std::{
 };
 
 use crate::{
-    CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module,
-    PushBuilder, Reporter, Result, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid, config::Config,
+    CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module, Protobuf,
+    PushBuilder, Reporter, Result, RpcBuilder, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid,
+    cluster::{Peers, ServerList, Topic, protos},
+    config::Config,
 };
 
 /// After how many users of one push others get their turn.
@@ -46,6 +48,8 @@ pub struct AppParts {
     pub states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// The modules, in the order of their start.
     pub modules: Vec<Module>,
+    /// The other servers, if this one belongs to a cluster.
+    pub peers: Option<Peers>,
 }
 
 impl App {
@@ -64,6 +68,24 @@ impl App {
     /// Says whether the app takes clients. For engines.
     pub fn set_ready(&self, ready: bool) {
         self.0.ready.store(ready, Ordering::Release);
+    }
+
+    /// The servers of the cluster that are known now, this one included; none without a cluster.
+    #[must_use]
+    pub fn servers(&self) -> Arc<ServerList> {
+        self.peers().map(Peers::servers).unwrap_or_default()
+    }
+
+    /// A call of a remote on another server, by its full route (`type.service.method`); say more with the methods of
+    /// [`RpcBuilder`], and send it with [`RpcBuilder::reply`].
+    pub fn rpc<T: prost::Message>(&self, route: &str, argument: Protobuf<T>) -> RpcBuilder {
+        RpcBuilder::new(self.clone(), route, argument)
+    }
+
+    /// The cluster, if this server belongs to one. For engines and adapters.
+    #[must_use]
+    pub fn peers(&self) -> Option<&Peers> {
+        self.parts().peers.as_ref()
     }
 
     /// Who this server is.
@@ -190,8 +212,8 @@ impl App {
         &**self.parts().sessions.groups()
     }
 
-    /// Queues a push for users. Nobody is waited for: a user without a session here, or with one that has closed, has
-    /// failed.
+    /// Queues a push for users. Nobody is waited for: a user with a session here that has closed has failed, and one without
+    /// a session, if there is no cluster. Whether a user is connected to another server cannot be known.
     pub(crate) async fn deliver(
         &self,
         frontend: &ServerType,
@@ -202,9 +224,10 @@ impl App {
         let local = self.parts().server.frontend && *frontend == self.parts().server.kind;
         for (index, uid) in uids.into_iter().enumerate() {
             let session = if local { self.session_of(&uid) } else { None };
-            let sent = match session {
-                Some(session) => session.queue(push).wait().await.is_ok(),
-                None => false,
+            let sent = match (session, self.peers()) {
+                (Some(session), _) => session.queue(push).wait().await.is_ok(),
+                (None, Some(peers)) => peers.push(frontend, &uid, push.route(), push.body()).await.is_ok(),
+                (None, None) => false,
             };
             if !sent {
                 delivery.failed.push(uid);
@@ -215,6 +238,31 @@ impl App {
             }
         }
         delivery
+    }
+
+    /// [Kicks](Session::kick) users that are connected to this server, or to frontends of this type. Nobody is waited for.
+    ///
+    /// # Errors
+    ///
+    /// The type is not a valid name. Users that are known not to be connected are no error: they are named in the
+    /// [`Delivery`]. Whether a user is connected to another server cannot be known.
+    pub async fn kick<T>(&self, frontend: T, uids: impl IntoIterator<Item = Uid>) -> Result<Delivery>
+    where
+        T: TryInto<ServerType>,
+        T::Error: Into<Error>,
+    {
+        let frontend = frontend.try_into().map_err(Into::into)?;
+        let mut delivery = self.kick_users(uids).await;
+        let Some(peers) = self.peers() else { return Ok(delivery) };
+        let mut failed = Vec::new();
+        for uid in delivery.failed {
+            let kick = protos::KickMsg { user_id: uid.to_string() };
+            if peers.publish(Topic::Kick(&frontend, &uid), kick).await.is_err() {
+                failed.push(uid);
+            }
+        }
+        delivery.failed = failed;
+        Ok(delivery)
     }
 
     /// Kicks users. Nobody is waited for: a user without a session here, or with one that has closed, has failed.

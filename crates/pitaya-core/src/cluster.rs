@@ -8,12 +8,16 @@
 //! A [`Wiring`] says which adapters a server uses.
 
 mod metadata;
+mod peers;
 mod ports;
 pub mod protos;
+mod router;
 mod rpc_error;
 mod servers;
 
 pub use metadata::{Metadata, MetadataError};
+pub use peers::{Call, PeerOptions, Peers};
 pub use ports::{Adapters, ClusterContext, Discovery, Responder, RpcClient, RpcServer, RpcService, Topic, Wiring};
+pub use router::{Choice, Random, Router, Routing, Sticky};
 pub use rpc_error::RpcError;
 pub use servers::{MAX_SERVERS, ServerList, Servers};

@@ -1,8 +1,10 @@
 //! The circumstances of a message.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use crate::Session;
+use tokio::time::Instant;
+
+use crate::{Session, cluster::Metadata};
 
 /// The circumstances of one message: whose it is, which number it has, and whether its client is still there.
 ///
@@ -16,6 +18,16 @@ pub struct Context {
     session: Option<Session>,
     message_id: u64,
     extensions: Option<Arc<Extensions>>,
+    /// For messages of other servers.
+    call: Option<Arc<CallInfo>>,
+}
+
+/// What came with a message of another server.
+#[derive(Debug, Clone, Default)]
+struct CallInfo {
+    metadata: Metadata,
+    /// When its caller no longer waits.
+    deadline: Option<Instant>,
 }
 
 /// Few values, so a list. Copied when a context that has a clone gets another value.
@@ -26,7 +38,33 @@ impl Context {
     /// The context of a client's message. A notify has the id 0.
     #[must_use]
     pub fn of_message(session: Session, message_id: u64) -> Self {
-        Self { session: Some(session), message_id, extensions: None }
+        Self { session: Some(session), message_id, extensions: None, call: None }
+    }
+
+    /// The context of a message that another server has sent now: of one of its clients, then it has a session, or its own.
+    #[must_use]
+    pub fn of_call(session: Option<Session>, message_id: u64, metadata: Metadata) -> Self {
+        let deadline = metadata.timeout().and_then(|timeout| Instant::now().checked_add(timeout));
+        let call = Some(Arc::new(CallInfo { metadata, deadline }));
+        Self { session, message_id, extensions: None, call }
+    }
+
+    /// What other servers are told with each call that is made in the course of this message (protocol.md 6.6); none for a
+    /// client's message that was not changed.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        Some(&self.call.as_ref()?.metadata)
+    }
+
+    /// As [`metadata`](Self::metadata), to be changed. Clones of this context that were made before keep theirs.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut Arc::make_mut(self.call.get_or_insert_default()).metadata
+    }
+
+    /// How long the caller, another server, still waits; none if it does not say, or if the message is a client's.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        Some(self.call.as_ref()?.deadline?.saturating_duration_since(Instant::now()))
     }
 
     /// The session that the message belongs to; none for a call of another server.
@@ -41,9 +79,12 @@ impl Context {
         self.message_id
     }
 
-    /// Names this message in logs and in the text of an internal error: `<session>-<message>`.
+    /// Names this message in logs and in the text of an internal error: `<session>-<message>`, or what its caller calls it.
     #[must_use]
     pub fn request_id(&self) -> String {
+        if let Some(id) = self.metadata().and_then(|metadata| metadata.text(Metadata::REQUEST_ID)) {
+            return id;
+        }
         let session = self.session.as_ref().map_or(0, |session| session.id().get());
         format!("{session}-{}", self.message_id)
     }

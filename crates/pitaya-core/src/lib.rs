@@ -29,6 +29,7 @@ mod protobuf;
 mod push;
 pub mod reporter;
 mod request;
+mod rpc;
 mod serializer;
 mod server_info;
 mod session;
@@ -54,9 +55,12 @@ pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
 pub use request::{Needs, Parts, Reply, Request};
+pub use rpc::{FromRpc, RpcBuilder};
 pub use serializer::{JsonSerializer, Serializer};
 pub use server_info::{ServerInfo, ServerInfoError};
-pub use session::{CloseReason, PoolOptions, Pushed, Session, SessionLink, SessionPool, SessionStep, StepList};
+pub use session::{
+    CloseReason, DataChanges, PoolOptions, Pushed, RemoteLink, Session, SessionLink, SessionPool, SessionStep, StepList,
+};
 pub use tasks::{Tasks, panic_text};
 pub use timer::{Timer, TimerBuilder};
 

@@ -47,6 +47,25 @@ impl ServerInfo {
         Self::new(kind, false)
     }
 
+    /// The key of [`metadata`](Self::metadata) by which servers of this framework know each other: its value is the version of
+    /// what they say to each other beyond Pitaya.
+    pub const OURS: &'static str = "pitaya-rs";
+
+    /// The key of [`metadata`](Self::metadata) of servers that have handlers for clients.
+    pub const HANDLERS: &'static str = "handlers";
+
+    /// Whether it is a server of this framework, which understands more than Go Pitaya.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.metadata.contains_key(Self::OURS)
+    }
+
+    /// Whether it says that it has handlers for clients. Servers of Go Pitaya say nothing.
+    #[must_use]
+    pub fn has_handlers(&self) -> bool {
+        self.metadata.get(Self::HANDLERS).is_some_and(|handlers| handlers == "true")
+    }
+
     fn new(kind: impl TryInto<ServerType, Error = NameError>, frontend: bool) -> Result<Self, NameError> {
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         Ok(Self { id: random_id()?, kind: kind.try_into()?, frontend, metadata: BTreeMap::new(), hostname })

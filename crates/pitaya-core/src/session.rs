@@ -5,6 +5,7 @@ mod data;
 mod handshake;
 mod leaving;
 mod pool;
+mod remote;
 mod step;
 
 use std::{
@@ -21,10 +22,12 @@ use tokio::sync::Notify;
 
 use crate::{BoxFuture, EncodedPush, Error, IntoPayload, Result, SessionId, Uid, code};
 pub use pool::{PoolOptions, SessionPool};
+pub use remote::{DataChanges, RemoteLink};
 pub use step::{SessionStep, StepList};
 
 use data::SessionData;
 use leaving::LeaveList;
+use remote::ClusterState;
 
 /// One client's connection, as handlers see it: cheap to clone, usable from any task, harmless after the close.
 ///
@@ -53,6 +56,8 @@ struct State {
     leave_list: Option<Box<LeaveList>>,
     /// Tells those who wait in `closed`; made by the first of them.
     closed: Option<Arc<Notify>>,
+    /// Made when a message is forwarded, or handled for another server.
+    cluster: Option<Box<ClusterState>>,
 }
 
 type CloseCallback = Box<dyn FnOnce(Session) -> BoxFuture<'static, ()> + Send>;
@@ -188,6 +193,10 @@ pub trait SessionLink: Send + Sync + 'static {
     fn is_crowded(&self) -> bool {
         false
     }
+    /// The way to the client's server, if that is another one than this.
+    fn remote(&self) -> Option<&dyn RemoteLink> {
+        None
+    }
 }
 
 impl Session {
@@ -204,11 +213,12 @@ impl Session {
                 on_close: Vec::new(),
                 leave_list: None,
                 closed: None,
+                cluster: None,
             }),
         }))
     }
 
-    /// The number of the session, unique in this process.
+    /// The number of the session, unique on the server that its client is connected to.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.0.id
@@ -317,12 +327,16 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The session has closed already (`PIT-499`): the callback will not run.
+    /// The session has closed already (`PIT-499`), or its client is connected to a server that does not tell others when it
+    /// closes, as those of Go Pitaya: the callback will not run.
     pub fn on_close<F, Fut>(&self, callback: F) -> Result<()>
     where
         F: FnOnce(Self) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        if let Some(remote) = self.remote() {
+            remote.watch_close(self)?;
+        }
         let mut state = self.state();
         if matches!(state.phase, Phase::Closed(_)) {
             return Err(closed());
@@ -383,6 +397,7 @@ impl Session {
         let key = key.into();
         match serde_json::to_value(value) {
             Ok(value) => {
+                self.changed(|changes| changes.keys.extend([key.clone()]));
                 self.state().data.map(self.0.peer).insert(key, value);
                 Ok(())
             }
@@ -398,6 +413,7 @@ impl Session {
 
     /// Removes a value, if there is one.
     pub fn remove(&self, key: &str) {
+        self.changed(|changes| changes.keys.extend([key.to_owned()]));
         self.state().data.map(self.0.peer).remove(key);
     }
 
@@ -409,6 +425,7 @@ impl Session {
 
     /// Replaces all values.
     pub fn set_data(&self, data: Map<String, Value>) {
+        self.changed(|changes| changes.replaced = true);
         *self.state().data.map(self.0.peer) = data;
     }
 

@@ -11,10 +11,13 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{
-    Adapters, Choice, ClusterContext, Metadata, Random, Responder, Router, Routing, RpcError, RpcService, ServerList, Topic,
+    Adapters, Choice, ClusterContext, Metadata, Random, Responder, Router, Routing, RpcError, RpcService, ServerList,
+    Topic,
     protos::{self, MsgType, RpcType},
 };
-use crate::{Context, Error, Reply, Request, Result, Route, ServerId, ServerInfo, ServerType, Uid, code};
+use crate::{
+    Context, Error, Reply, Request, Result, Route, ServerId, ServerInfo, ServerType, Uid, code, config::Value as _,
+};
 
 /// The cluster of an app: its adapters, and the rules by which a message finds its server (protocol.md 4 and 6). Cheap to
 /// clone. Made by engines.
@@ -128,7 +131,10 @@ impl Peers {
         session.handled_by(&server);
         let answer = match self.0.adapters.client.call(&server, encoded.clone(), timeout).await {
             Err(error) if error.is_undelivered() => {
-                let other = self.choose(kind, &request, Some(&server.id)).await.map_err(|_| call_error(error, &request.parts.route, &server))?;
+                let other = self
+                    .choose(kind, &request, Some(&server.id))
+                    .await
+                    .map_err(|_| call_error(error, &request.parts.route, &server))?;
                 session.handled_by(&other);
                 let again = self.0.adapters.client.call(&other, encoded, timeout).await;
                 again.map_err(|error| call_error(error, &request.parts.route, &other))?
@@ -203,11 +209,14 @@ impl Peers {
     async fn call_itself(&self, request: Bytes, timeout: Duration) -> Result<Bytes, RpcError> {
         let service = self.0.service.get().and_then(Weak::upgrade).ok_or(RpcError::Closed)?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        service.request(request, Responder::new(move |answer| {
-            // Nobody may wait any more.
-            drop(sender.send(answer));
-            Box::pin(async {})
-        }));
+        service.request(
+            request,
+            Responder::new(move |answer| {
+                // Nobody may wait any more.
+                drop(sender.send(answer));
+                Box::pin(async {})
+            }),
+        );
         match tokio::time::timeout(timeout, receiver).await {
             Ok(answer) => answer.map_err(|_| RpcError::Closed),
             Err(_) => Err(RpcError::Timeout(timeout)),
@@ -267,7 +276,9 @@ impl Peers {
             Choice::Later(choosing) => choosing.await?,
         };
         let chosen = servers.get(&id).filter(|server| server.kind == *kind).cloned();
-        chosen.ok_or_else(|| Error::new(code::INTERNAL, format!("the router chose {id}, which is no {kind} that is known")))
+        chosen.ok_or_else(|| {
+            Error::new(code::INTERNAL, format!("the router chose {id}, which is no {kind} that is known"))
+        })
     }
 
     /// How long a call may take: what was asked for, what is left of the request that it belongs to, or the default. A Go
@@ -291,10 +302,11 @@ impl Peers {
         // Names and routes hold no character that JSON escapes, but for the quotation mark and the backslash.
         let written = write!(
             json,
-            "{{\"peer.id\":{},\"peer.service\":{},\"req-route\":{},\"req-start-time\":{now},\"reqTimeout\":\"{timeout:?}\",\"request.id\":\"{}\"}}",
+            "{{\"peer.id\":{},\"peer.service\":{},\"req-route\":{},\"req-start-time\":{now},\"reqTimeout\":\"{}\",\"request.id\":\"{}\"}}",
             Quoted(me.id.as_str()),
             Quoted(me.kind.as_str()),
             Quoted(route.as_str()),
+            timeout.show(),
             request_id(),
         );
         debug_assert!(written.is_ok(), "writing into memory");
@@ -321,8 +333,7 @@ impl fmt::Debug for Peers {
 
 /// The texts of protocol.md 4.
 const NO_SERVERS: &str = "no servers available of this type";
-const NO_TYPE: &str =
-    "no server type chosen for sending RPC, send a full route in the format server.service.component";
+const NO_TYPE: &str = "no server type chosen for sending RPC, send a full route in the format server.service.component";
 const LOCAL: &str = "you are making a rpc that may be processed locally, either specify a different server type or specify \
                      a server id";
 

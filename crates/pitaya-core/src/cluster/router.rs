@@ -26,13 +26,7 @@ pub struct Routing {
 }
 
 impl Routing {
-    pub(super) fn new(
-        context: Context,
-        route: Route,
-        body: Bytes,
-        kind: ServerType,
-        servers: Arc<ServerList>,
-    ) -> Self {
+    pub(super) fn new(context: Context, route: Route, body: Bytes, kind: ServerType, servers: Arc<ServerList>) -> Self {
         Self { context, route, body, kind, servers }
     }
 

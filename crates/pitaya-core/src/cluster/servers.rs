@@ -151,6 +151,14 @@ impl ServerList {
         self.by_id.is_empty()
     }
 
+    /// The list without one server.
+    #[must_use]
+    pub fn without(&self, id: &ServerId) -> Self {
+        let mut list = self.clone();
+        list.remove(id);
+        list
+    }
+
     fn insert(&mut self, server: Arc<ServerInfo>) -> bool {
         if !self.by_id.contains_key(&server.id) && self.by_id.len() >= MAX_SERVERS {
             tracing::error!(server = %server.id, limit = MAX_SERVERS, "too many servers, one is left out");

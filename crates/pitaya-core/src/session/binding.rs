@@ -4,7 +4,7 @@ use std::{error::Error as _, future::Future, panic::AssertUnwindSafe, time::Dura
 
 use futures_util::FutureExt as _;
 
-use super::{CloseReason, Phase, Session, closed, leaving};
+use super::{CloseReason, Phase, RemoteLink, Session, closed, leaving};
 use crate::{Error, GroupName, Result, Uid, code, tasks::panic_text};
 
 /// Runs the sequence of protocol.md 9.3.
@@ -60,6 +60,9 @@ impl Bind {
     /// Makes the session the one of its user, and closes the older one. A session that closed meanwhile is not stored:
     /// both happen under the lock of its state. A user who is being taken out of groups is waited for; that has a bound.
     async fn store(&mut self) -> Result<()> {
+        if let Some(remote) = self.session.remote() {
+            return self.store_elsewhere(remote).await;
+        }
         let older = loop {
             let departing = {
                 let mut state = self.session.state();
@@ -80,6 +83,17 @@ impl Bind {
         if let Some(older) = older {
             older.0.link.close(CloseReason::Replaced);
         }
+        Ok(())
+    }
+
+    /// Lets the frontend bind; the session here is bound when that has agreed.
+    async fn store_elsewhere(&self, remote: &dyn RemoteLink) -> Result<()> {
+        remote.bind(&self.uid).await?;
+        let mut state = self.session.state();
+        if matches!(state.phase, Phase::Closed(_)) {
+            return Err(closed());
+        }
+        state.phase = Phase::Bound(self.uid.clone());
         Ok(())
     }
 
@@ -139,7 +153,9 @@ impl Drop for Bind {
 /// Closes a session: look-ups first, then the groups that its user leaves, then the bind steps in reverse, then the session's own callbacks, then those of
 /// all sessions, each in order (protocol.md 9.5). A callback that panics or takes too long does not stop the others.
 pub(super) async fn close(session: &Session, reason: CloseReason) {
-    let pool = session.0.pool.clone();
+    let (pool, is_remote) = (session.0.pool.clone(), session.remote().is_some());
+    // Steps are the frontend's business.
+    let steps = if is_remote { &[] } else { pool.steps() };
     let (bound, leave_list, callbacks, closed) = {
         let mut state = session.state();
         // A bind under way sees the closed phase when it wants to store the uid, and undoes itself.
@@ -149,9 +165,12 @@ pub(super) async fn close(session: &Session, reason: CloseReason) {
             Phase::Unbound | Phase::Binding(_) => None,
         };
         state.phase = Phase::Closed(bound.clone());
-        pool.remove_id(session);
-        if let Some(uid) = &bound {
-            pool.remove_uid(uid, session);
+        // One whose client is elsewhere is in no look-up.
+        if !is_remote {
+            pool.remove_id(session);
+            if let Some(uid) = &bound {
+                pool.remove_uid(uid, session);
+            }
         }
         (bound, state.leave_list.take(), std::mem::take(&mut state.on_close), state.closed.take())
     };
@@ -161,14 +180,14 @@ pub(super) async fn close(session: &Session, reason: CloseReason) {
     if let Some(uid) = &bound {
         let groups = leave_list.map(|list| list.into_groups()).unwrap_or_default();
         leaving::leave(&pool, uid, &groups).await;
-        for step in pool.steps().iter().rev() {
+        for step in steps.iter().rev() {
             log_failure("unbind", guard(pool.step_timeout(), "unbind", || step.unbind(session, uid)).await);
         }
     }
     for callback in callbacks {
         log_failure("close", guard(pool.step_timeout(), "close callback", || callback(session.clone())).await);
     }
-    for step in pool.steps() {
+    for step in steps {
         log_failure("close", guard(pool.step_timeout(), "close callback", || step.close(session, reason)).await);
     }
 }

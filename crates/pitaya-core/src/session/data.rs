@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
+
+use super::remote::parse_data;
+use crate::Result;
 
 const IP_VERSION: &str = "ipversion";
 
@@ -10,6 +14,9 @@ const IP_VERSION: &str = "ipversion";
 /// stored, since it costs more than the rest of an idle session.
 #[derive(Debug, Default)]
 pub(super) struct SessionData(Option<Box<Map<String, Value>>>);
+
+/// The data of a session in which nothing was stored.
+const EMPTY: [&str; 2] = ["{\"ipversion\":\"ipv4\"}", "{\"ipversion\":\"ipv6\"}"];
 
 impl SessionData {
     pub(super) fn get(&self, key: &str, peer: Option<SocketAddr>) -> Option<Value> {
@@ -24,6 +31,22 @@ impl SessionData {
         self.0.as_ref().map_or(key == IP_VERSION, |map| map.contains_key(key))
     }
 
+    /// All values, as they travel to other servers.
+    pub(super) fn to_json(&self, peer: Option<SocketAddr>) -> Bytes {
+        match &self.0 {
+            None => Bytes::from_static(EMPTY[usize::from(is_v6(peer))].as_bytes()),
+            // A map with text as keys can always be written.
+            Some(map) => serde_json::to_vec(map).unwrap_or_default().into(),
+        }
+    }
+
+    /// Takes what has travelled.
+    pub(super) fn set_json(&mut self, encoded: &Bytes) -> Result<()> {
+        // Most sessions hold nothing else.
+        self.0 = if *encoded == EMPTY[0] { None } else { Some(Box::new(parse_data(encoded)?)) };
+        Ok(())
+    }
+
     pub(super) fn map(&mut self, peer: Option<SocketAddr>) -> &mut Map<String, Value> {
         self.0.get_or_insert_with(|| {
             let mut map = Map::new();
@@ -34,8 +57,11 @@ impl SessionData {
 }
 
 fn ip_version(peer: Option<SocketAddr>) -> Value {
-    let v6 = peer.is_some_and(|peer| peer.is_ipv6());
-    Value::from(if v6 { "ipv6" } else { "ipv4" })
+    Value::from(if is_v6(peer) { "ipv6" } else { "ipv4" })
+}
+
+fn is_v6(peer: Option<SocketAddr>) -> bool {
+    peer.is_some_and(|peer| peer.is_ipv6())
 }
 
 #[cfg(test)]

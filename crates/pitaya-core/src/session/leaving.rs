@@ -54,6 +54,9 @@ impl Session {
     /// Notes that its user, who has just joined, leaves this group when the session closes. If it has closed meanwhile, the
     /// user leaves at once.
     pub(crate) async fn leave_on_close(&self, uid: &Uid, group: &GroupName) -> Result<(), GroupError> {
+        if let Some(remote) = self.remote() {
+            remote.watch_close(self).map_err(GroupError::Store)?;
+        }
         if !self.enter(uid, std::slice::from_ref(group)) {
             leave(&self.0.pool, uid, std::slice::from_ref(group)).await;
             return Err(self.member_uid().err().unwrap_or(GroupError::SessionClosed));
