@@ -41,7 +41,7 @@ pub struct AppParts {
     /// Where counts go.
     pub reporter: Arc<dyn Reporter>,
     /// The effective configuration.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The tasks of the app.
     pub tasks: Tasks,
     /// What `State<T>` extracts, by type.

@@ -47,7 +47,12 @@ impl PushFormat {
         self.encode_bytes(route, payload.into_payload()?)
     }
 
-    fn encode_bytes(&self, route: &str, body: Bytes) -> Result<EncodedPush> {
+    /// Writes a push whose payload another server has written.
+    ///
+    /// # Errors
+    ///
+    /// The route is empty or longer than 255 bytes, or the message is longer than a packet can be.
+    pub fn encode_bytes(&self, route: &str, body: Bytes) -> Result<EncodedPush> {
         if route.is_empty() {
             return Err(Error::plain("a push needs a route"));
         }

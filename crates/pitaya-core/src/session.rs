@@ -294,8 +294,8 @@ impl Session {
         Ok(())
     }
 
-    /// Queues a push and does not care whether there is much already: broadcasts wait for nobody.
-    pub(crate) fn queue(&self, push: &EncodedPush) -> Pushed {
+    /// Queues a push and does not care whether there is much already: broadcasts wait for nobody. For engines.
+    pub fn queue(&self, push: &EncodedPush) -> Pushed {
         self.0.link.push(push)
     }
 

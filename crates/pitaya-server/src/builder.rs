@@ -11,8 +11,10 @@ use std::{
 
 use pitaya_core::{
     Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, HandshakeData, JsonSerializer, Layer,
-    Lifecycle, Module, Parts as MessageParts, PoolOptions, PushFormat, Reply, Reporter, Request, Result as CoreResult,
-    Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep, StepList, Tasks, Uid,
+    Lifecycle, Module, Parts as MessageParts, PoolOptions, ProtobufSerializer, PushFormat, Reply, Reporter, Request,
+    Result as CoreResult, Serializer, ServerId, ServerInfo, ServerType, Session, SessionPool, SessionStep, StepList,
+    Tasks, Uid,
+    cluster::{Adapters, ClusterContext, PeerOptions, Peers, Router, Servers, Wiring},
     config::{Config, Preset, Row, Setting, Sources, Table, Value},
     reporter::NoReporter,
 };
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     BuildError, MemoryGroups, Problem, Server,
     acceptor::AnyAcceptor,
+    cluster::{Cluster, ClusterStep, forward::Forwarder},
     connection::Dispatch,
     engine::{Engine, HandshakeBodies, Options},
     lifecycle::Parts,
@@ -53,6 +56,17 @@ pub struct ServerBuilder {
     reporter: Arc<dyn Reporter>,
     sources: Sources,
     table: Table,
+    cluster: ClusterParts,
+}
+
+/// What is said of the cluster.
+#[derive(Default)]
+struct ClusterParts {
+    wiring: Option<Wiring>,
+    remotes: Vec<Component>,
+    routers: HashMap<String, Arc<dyn Router>>,
+    exposed: Vec<String>,
+    forward_layers: Vec<Box<dyn Layer>>,
 }
 
 impl ServerBuilder {
@@ -77,6 +91,7 @@ impl ServerBuilder {
             reporter: Arc::new(NoReporter),
             sources: Sources::default(),
             table: Table::new(settings::rows()),
+            cluster: ClusterParts::default(),
         }
     }
 
@@ -102,6 +117,41 @@ impl ServerBuilder {
     /// Adds a component that was made with [`Component::builder`].
     pub fn component(mut self, component: Component) -> Self {
         self.components.push(component);
+        self
+    }
+
+    /// Makes the server one of a cluster: it finds the others by the adapters of this wiring, and talks to them.
+    pub fn cluster(mut self, wiring: Wiring) -> Self {
+        self.table.extend(wiring.settings().iter().copied());
+        self.cluster.wiring = Some(wiring);
+        self
+    }
+
+    /// Adds remotes: what other servers may call, and clients may not. Their payloads are protobuf, whatever the serializer
+    /// of the app is.
+    pub fn remotes(mut self, component: Component) -> Self {
+        self.cluster.remotes.push(component);
+        self
+    }
+
+    /// Chooses the servers of a type: for clients' messages, and for calls that name the type only. Without a router, any of
+    /// them is chosen. A second router for a type replaces the first.
+    pub fn router(mut self, kind: impl Into<String>, router: impl Router) -> Self {
+        self.cluster.routers.insert(kind.into(), Arc::new(router));
+        self
+    }
+
+    /// Lets clients reach servers of these types. Those of this framework say themselves whether they have handlers; those of
+    /// Go Pitaya do not, and need to be named here.
+    pub fn expose<K: Into<String>>(mut self, kinds: impl IntoIterator<Item = K>) -> Self {
+        self.cluster.exposed.extend(kinds.into_iter().map(Into::into));
+        self
+    }
+
+    /// Puts a layer around clients' messages that go to other servers. Around those, [`layer`](Self::layer) puts none here: the
+    /// server that handles them has its own.
+    pub fn forward_layer(mut self, layer: impl Layer) -> Self {
+        self.cluster.forward_layers.push(Box::new(layer));
         self
     }
 
@@ -329,9 +379,12 @@ impl ServerBuilder {
         let dictionary = Dictionary::new(std::mem::take(&mut self.dictionary))
             .map_err(|error| problems.push(Problem::Dictionary(error)))
             .unwrap_or_default();
-        if self.frontend && self.acceptors.is_empty() {
-            problems.push(Problem::NoAcceptor);
+        match (self.frontend, self.acceptors.is_empty()) {
+            (true, true) => problems.push(Problem::NoAcceptor),
+            (false, false) => problems.push(Problem::AcceptorOnBackend),
+            _ => {}
         }
+        let peer_options = self.peer_options(&mut problems);
         let parts = self.parts(&mut problems);
         let tasks = Tasks::new();
         // A name that is wrong has been told; the routes are checked with another one.
@@ -348,13 +401,45 @@ impl ServerBuilder {
             reporter: &self.reporter,
         };
         let registry = Registry::new(std::mem::take(&mut self.components), &options, &mut problems);
-        self.check_needs(&registry, &mut problems);
+        self.check_needs(&registry, self.serializer.name(), &mut problems);
+        let plain = Arc::new(Pipeline::default());
+        let options = RegistryOptions { layers: &[], pipeline: &plain, ordered: false, ..options };
+        let remotes = Registry::new(std::mem::take(&mut self.cluster.remotes), &options, &mut problems);
+        self.check_needs(&remotes, ProtobufSerializer.name(), &mut problems);
+        let adapters = match (&self.cluster.wiring, &config) {
+            (Some(wiring), Ok(config)) => {
+                wiring.adapters(config).map_err(|error| problems.push(Problem::Cluster(error))).ok()
+            }
+            _ => None,
+        };
         match (config, server) {
             (Ok(config), Some(server)) if problems.is_empty() => {
-                self.assemble(server, config, registry, parts, dictionary, tasks)
+                let cluster = adapters.map(|adapters| (adapters, peer_options, remotes));
+                self.assemble(Checked { server, config, registry, parts, dictionary, tasks, cluster })
             }
             _ => Err(BuildError { problems }),
         }
+    }
+
+    /// The rules of the cluster, and what is said of one that there is not.
+    fn peer_options(&mut self, problems: &mut Vec<Problem>) -> PeerOptions {
+        let parts = &mut self.cluster;
+        let said = [
+            ("a router", !parts.routers.is_empty()),
+            ("an exposed type", !parts.exposed.is_empty()),
+            ("a layer of forwarded messages", !parts.forward_layers.is_empty()),
+            ("a remote", !parts.remotes.is_empty()),
+            ("a backend", !self.frontend),
+        ];
+        if parts.wiring.is_none() {
+            problems.extend(said.iter().filter(|(_, said)| *said).map(|(what, _)| Problem::NoCluster { what }));
+        }
+        let mut kind =
+            |name: String| ServerType::try_from(name).map_err(|error| problems.push(Problem::Name(error))).ok();
+        let routers = std::mem::take(&mut parts.routers).into_iter();
+        let routers = routers.filter_map(|(name, router)| Some((kind(name)?, router))).collect();
+        let exposed = std::mem::take(&mut parts.exposed).into_iter().filter_map(kind).collect();
+        PeerOptions { routers, exposed, loopback: false }
     }
 
     fn server_info(&self, problems: &mut Vec<Problem>) -> Option<ServerInfo> {
@@ -387,10 +472,10 @@ impl ServerBuilder {
         self.modules.iter().chain(components).cloned().collect()
     }
 
-    fn check_needs(&self, registry: &Registry, problems: &mut Vec<Problem>) {
+    fn check_needs(&self, registry: &Registry, serializer: &'static str, problems: &mut Vec<Problem>) {
         for (route, needs) in registry.needs() {
-            for format in needs.formats().iter().filter(|format| **format != self.serializer.name()) {
-                problems.push(Problem::Format { route: route.clone(), format, serializer: self.serializer.name() });
+            for format in needs.formats().iter().filter(|format| **format != serializer) {
+                problems.push(Problem::Format { route: route.clone(), format, serializer });
             }
             for (_, name) in needs.states().iter().filter(|(id, _)| !self.states.contains_key(id)) {
                 problems.push(Problem::State { route: route.clone(), name });
@@ -398,15 +483,9 @@ impl ServerBuilder {
         }
     }
 
-    fn assemble(
-        self,
-        server: ServerInfo,
-        config: Config,
-        registry: Registry,
-        parts: Vec<Module>,
-        dictionary: Dictionary,
-        tasks: Tasks,
-    ) -> Result<Server, BuildError> {
+    fn assemble(self, checked: Checked) -> Result<Server, BuildError> {
+        let Checked { mut server, config, registry, parts, dictionary, tasks, cluster } = checked;
+        let config = Arc::new(config);
         let compression = if config.get(&settings::COMPRESSION) {
             Compression::Above { threshold: config.get(&settings::COMPRESSION_THRESHOLD).0 }
         } else {
@@ -424,8 +503,30 @@ impl ServerBuilder {
         let handshake = HandshakeBodies::new(accepted, config.get(&settings::COMPRESSION))
             .map_err(|error| BuildError { problems: vec![Problem::Handshake(error.to_string())] })?;
         let push_dictionary = self.push_codes.then(|| Arc::clone(&dictionary));
+        let unique = config.get(&settings::SESSION_UNIQUE);
+        let mut steps = self.steps;
+        let peers = cluster.as_ref().map(|_| Arc::default());
+        if let Some(peers) = &peers
+            && self.frontend
+        {
+            steps.push(ClusterStep { unique, peers: Arc::clone(peers) });
+        }
+        let cluster = cluster.map(|(adapters, options, remotes)| {
+            server.metadata.insert(ServerInfo::OURS.to_owned(), "1".to_owned());
+            server.metadata.insert(ServerInfo::HANDLERS.to_owned(), (!registry.is_empty()).to_string());
+            let servers = Servers::new(server.clone(), Vec::new());
+            let context = ClusterContext::new(servers, Arc::clone(&config), Tasks::new(), Arc::clone(&self.reporter));
+            let handle = Peers::new(context, adapters, options);
+            if let Some(peers) = &peers {
+                // It has just been made.
+                drop(peers.set(handle.clone()));
+            }
+            Arc::new(Cluster::new(handle, remotes, unique))
+        });
+        let forwarder = cluster.as_ref().filter(|_| self.frontend);
+        let forwarder = forwarder.map(|cluster| Forwarder::new(cluster.peers.clone(), self.cluster.forward_layers));
         let sessions = SessionPool::new(PoolOptions {
-            steps: self.steps,
+            steps,
             step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
             format: PushFormat::new(Arc::clone(&self.serializer), compression, push_dictionary),
             groups: self.groups,
@@ -473,7 +574,10 @@ impl ServerBuilder {
                 tasks,
                 states: self.states,
                 modules: self.modules,
+                peers: cluster.as_ref().map(|cluster| cluster.peers.clone()),
             }),
+            cluster,
+            forwarder,
             sessions,
             registry,
             codec: self.codec,
@@ -488,6 +592,18 @@ impl ServerBuilder {
         };
         Ok(Server::new(engine, self.acceptors))
     }
+}
+
+/// What a server is made of, when nothing is wrong with it.
+struct Checked {
+    server: ServerInfo,
+    config: Config,
+    registry: Registry,
+    parts: Vec<Module>,
+    dictionary: Dictionary,
+    tasks: Tasks,
+    /// The adapters, the rules, and the remotes.
+    cluster: Option<(Adapters, PeerOptions, Registry)>,
 }
 
 impl fmt::Debug for ServerBuilder {

@@ -8,6 +8,7 @@ use pitaya_protocol::{Head, HeadBuf, MessageError, MessageKind, RouteParts, infl
 use tokio::time::Instant;
 
 use crate::{
+    cluster::forward::Forwarded,
     connection::{Connection, Permit},
     metrics::Refused,
     registry::{HandlerIndex, Registered},
@@ -21,10 +22,18 @@ const SLOW_POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Tag {
     /// 0 for a notify.
     id: u64,
-    handler: HandlerIndex,
+    target: Target,
     /// If anybody looks at the times.
     watch: Option<Watch>,
     permit: Permit,
+}
+
+/// Who handles a message.
+pub(crate) enum Target {
+    /// A handler here.
+    Local(HandlerIndex),
+    /// Another server.
+    Forward(Arc<Forwarded>),
 }
 
 /// What it takes to report the times of one message.
@@ -73,7 +82,7 @@ impl Connection {
     }
 
     /// Decodes a message: its id, its handler and its body.
-    fn prepare(&self, mut message: Bytes) -> Result<(u64, HandlerIndex, Bytes), (u64, Stop)> {
+    fn prepare(&self, mut message: Bytes) -> Result<(u64, Target, Bytes), (u64, Stop)> {
         let head = Head::decode(&message).map_err(|error| (0, Stop::Close(Refused::Undecodable, Box::new(error))))?;
         let (kind, id, body_at, compressed) = (head.kind, head.id, head.body_at, head.compressed);
         if kind == MessageKind::Request && id == 0 {
@@ -89,7 +98,7 @@ impl Connection {
     }
 
     /// Finds the handler, or what to say instead (protocol.md 4).
-    fn find(&self, head: &Head<'_>) -> Result<HandlerIndex, Stop> {
+    fn find(&self, head: &Head<'_>) -> Result<Target, Stop> {
         if head.kind == MessageKind::Response {
             let error = Error::bad_request("route field can not be empty");
             return Err(Stop::Answer(Refused::WrongKind, error));
@@ -99,26 +108,30 @@ impl Connection {
             Err(error) => return Err(Stop::Close(Refused::Undecodable, Box::new(error))),
         };
         let Some(handler) = self.engine.registry.find(route) else {
-            return Err(self.not_found(route));
+            return self.find_elsewhere(route);
         };
         if head.kind == MessageKind::Request && self.engine.registry.get(handler).kind == HandlerKind::Notify {
             return Err(Stop::Answer(Refused::NotifyRoute, Error::bad_request("tried to request a notify route")));
         }
-        Ok(handler)
+        Ok(Target::Local(handler))
     }
 
-    #[cold]
-    fn not_found(&self, route: &str) -> Stop {
+    /// A route without handler here: of another server type, or wrong.
+    fn find_elsewhere(&self, route: &str) -> Result<Target, Stop> {
         let own_type = &self.engine.app.server().kind;
+        let stop = |refused, error| Err(Stop::Answer(refused, error));
         match RouteParts::parse(route) {
-            Err(error) => Stop::Answer(Refused::BadRoute, Error::bad_request(error.to_string())),
-            Ok(parts) if parts.server_type.is_some_and(|kind| *own_type != *kind) => {
-                let error = Error::new(code::INTERNAL, "no servers available of this type");
-                Stop::Answer(Refused::NoServers, error)
+            Err(error) => stop(Refused::BadRoute, Error::bad_request(error.to_string())),
+            Ok(RouteParts { server_type: Some(kind), .. }) if *own_type != *kind => {
+                let forwarder = self.engine.forwarder.as_ref();
+                if let Some(forwarded) = forwarder.and_then(|forwarder| forwarder.find(route, kind)) {
+                    return Ok(Target::Forward(forwarded));
+                }
+                stop(Refused::NoServers, Error::new(code::INTERNAL, "no servers available of this type"))
             }
             Ok(parts) => {
                 let error = Error::not_found(format!("pitaya/handler: {own_type}.{} not found", parts.short));
-                Stop::Answer(Refused::NotFound, error)
+                stop(Refused::NotFound, error)
             }
         }
     }
@@ -141,7 +154,7 @@ impl Connection {
     fn call(
         &mut self,
         cx: &mut TaskContext<'_>,
-        (id, handler, body): (u64, HandlerIndex, Bytes),
+        (id, target, body): (u64, Target, Bytes),
         permit: Permit,
         now: Instant,
     ) -> Option<Permit> {
@@ -149,15 +162,22 @@ impl Connection {
             self.outbox.request_started();
         }
         let Self { engine, session, runner, .. } = self;
-        let registered = engine.registry.get(handler);
+        let (route, chain, ordered, slow_polls) = match &target {
+            Target::Local(handler) => {
+                let registered = engine.registry.get(*handler);
+                (&registered.route, &registered.chain, registered.ordered, Some(&registered.metrics.slow_polls))
+            }
+            Target::Forward(forwarded) => (&forwarded.route, &forwarded.chain, false, None),
+        };
         let context = Context::of_message(session.clone(), id);
-        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
+        let parts = Parts::new(route.clone(), context, engine.app.clone());
         let request = Request::new(parts, body);
-        let slow_polls = || Arc::clone(&registered.metrics.slow_polls);
-        let watch = engine.measures.then(|| Watch { started: now, slow_polls: slow_polls() });
+        let slow_polls = slow_polls.filter(|_| engine.measures);
+        let watch = slow_polls.map(|slow_polls| Watch { started: now, slow_polls: Arc::clone(slow_polls) });
+        let chain = Arc::clone(chain);
         // A notify to a request handler is handled, and its result thrown away.
-        let tag = Tag { id, handler, watch, permit };
-        let ready = runner.start(cx, tag, registered.ordered, || registered.chain.call(request));
+        let tag = Tag { id, target, watch, permit };
+        let ready = runner.start(cx, tag, ordered, || chain.call(request));
         let (tag, outcome) = ready?;
         self.finish(&tag, outcome);
         Some(tag.permit)
@@ -167,12 +187,12 @@ impl Connection {
     pub(crate) fn finish(&mut self, tag: &Tag, outcome: Outcome) {
         let reply = match outcome {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) => Err(self.public_error(self.registered(tag).route.as_str(), tag.id, error)),
+            Ok(Err(error)) => Err(self.public_error(self.route(tag), tag.id, error)),
             Err(panic) => Err(self.panicked(tag, &*panic)),
         };
-        if let Some(watch) = &tag.watch {
+        if let (Some(watch), Some(registered)) = (&tag.watch, self.registered(tag)) {
             let code = reply.as_ref().err().map(Error::code);
-            self.registered(tag).metrics.response(watch.started.elapsed().as_nanos() as f64, code);
+            registered.metrics.response(watch.started.elapsed().as_nanos() as f64, code);
         }
         if tag.id != 0 {
             self.outbox.request_ended();
@@ -194,30 +214,48 @@ impl Connection {
     /// Keeps the cause of an internal error for ourselves.
     #[cold]
     pub(crate) fn public_error(&self, route: &str, id: u64, error: Error) -> Error {
-        let request = self.request_id(id);
-        let Some(source) = error.source() else {
-            tracing::debug!(route, request, %error, "handler failed");
-            return error;
-        };
-        let chain = std::iter::successors(Some(source), |error| (*error).source()).map(ToString::to_string);
-        let chain = chain.collect::<Vec<_>>().join(": ");
-        tracing::error!(route, request, code = error.code(), chain, "handler failed");
-        error.with_message(format!("internal error, request {request}"))
+        internal_error(route, &self.request_id(id), error)
     }
 
     #[cold]
     fn panicked(&self, tag: &Tag, panic: &(dyn Any + Send)) -> Error {
-        self.registered(tag).metrics.panics.add(1);
-        panic_error(self.registered(tag).route.as_str(), &self.request_id(tag.id), panic)
+        if let Some(registered) = self.registered(tag) {
+            registered.metrics.panics.add(1);
+        }
+        panic_error(self.route(tag), &self.request_id(tag.id), panic)
     }
 
-    fn registered(&self, tag: &Tag) -> &Registered {
-        self.engine.registry.get(tag.handler)
+    /// The handler of a message that is handled here.
+    fn registered(&self, tag: &Tag) -> Option<&Registered> {
+        match &tag.target {
+            Target::Local(handler) => Some(self.engine.registry.get(*handler)),
+            Target::Forward(_) => None,
+        }
+    }
+
+    fn route<'a>(&'a self, tag: &'a Tag) -> &'a str {
+        match &tag.target {
+            Target::Local(handler) => self.engine.registry.get(*handler).route.as_str(),
+            Target::Forward(forwarded) => forwarded.route.as_str(),
+        }
     }
 
     fn request_id(&self, id: u64) -> String {
         Context::of_message(self.session.clone(), id).request_id()
     }
+}
+
+/// Keeps the cause of an internal error in the log.
+#[cold]
+pub(crate) fn internal_error(route: &str, request: &str, error: Error) -> Error {
+    let Some(source) = error.source() else {
+        tracing::debug!(route, request, %error, "handler failed");
+        return error;
+    };
+    let chain = std::iter::successors(Some(source), |error| (*error).source()).map(ToString::to_string);
+    let chain = chain.collect::<Vec<_>>().join(": ");
+    tracing::error!(route, request, code = error.code(), chain, "handler failed");
+    error.with_message(format!("internal error, request {request}"))
 }
 
 /// What a client is told of a panic; the rest goes into the log.

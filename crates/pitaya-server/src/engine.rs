@@ -13,7 +13,13 @@ use pitaya_protocol::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{connection::Dispatch, lifecycle::Parts, metrics::Metrics, registry::Registry};
+use crate::{
+    cluster::{Cluster, forward::Forwarder},
+    connection::Dispatch,
+    lifecycle::Parts,
+    metrics::Metrics,
+    registry::Registry,
+};
 
 /// Made once by the builder; only read afterwards.
 pub(crate) struct Engine {
@@ -31,6 +37,10 @@ pub(crate) struct Engine {
     pub(crate) dispatch: Dispatch,
     /// What starts and stops with the app.
     pub(crate) parts: Parts,
+    /// If this server belongs to a cluster.
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    /// Where messages of other server types go, if this is a frontend of a cluster.
+    pub(crate) forwarder: Option<Forwarder>,
     pub(crate) metrics: Metrics,
     /// Whether response times are measured: somebody looks at them.
     pub(crate) measures: bool,

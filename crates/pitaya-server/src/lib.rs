@@ -10,6 +10,7 @@
 
 pub mod acceptor;
 mod builder;
+mod cluster;
 mod connection;
 mod dispatch;
 mod engine;
@@ -27,6 +28,7 @@ pub mod settings;
 pub mod signal;
 
 pub use builder::ServerBuilder;
+pub use cluster::in_process;
 pub use groups::MemoryGroups;
 pub use problem::{BuildError, Problem};
 pub use server::{Serve, ServeError, Server};

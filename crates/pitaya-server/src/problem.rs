@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pitaya_core::{NameError, Route, config::ConfigError};
+use pitaya_core::{Error, NameError, Route, config::ConfigError};
 use pitaya_protocol::DictionaryError;
 
 /// Everything that is wrong with a description.
@@ -49,6 +49,18 @@ pub enum Problem {
     /// A frontend that nobody can connect to.
     #[error("a frontend needs an acceptor")]
     NoAcceptor,
+    /// A backend that clients could connect to.
+    #[error("a backend takes no clients, and so no acceptor")]
+    AcceptorOnBackend,
+    /// What makes sense in a cluster only.
+    #[error("{what} needs a cluster")]
+    NoCluster {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The adapters of the cluster cannot be made.
+    #[error("cluster: {0}")]
+    Cluster(Error),
     /// Two components have the same name.
     #[error("two components are named {name}")]
     DuplicateComponent {

@@ -109,6 +109,10 @@ impl Registry {
         self.handlers.push(registered);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handlers.is_empty()
+    }
+
     pub(crate) fn find(&self, route: &str) -> Option<HandlerIndex> {
         self.by_route.get(route).copied()
     }

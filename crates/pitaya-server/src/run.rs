@@ -7,10 +7,10 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::Fuse};
-use pitaya_core::{BoxFuture, CloseReason, Phase};
+use pitaya_core::{BoxFuture, CloseReason, Error, Phase, Result as CoreResult};
 use tokio::time::MissedTickBehavior;
 
-use crate::{ServeError, acceptor::AnyAcceptor, connection, engine::Engine};
+use crate::{ServeError, acceptor::AnyAcceptor, connection, engine::Engine, lifecycle::Failure};
 
 /// What the end of connections may take beyond its own deadlines: time to be scheduled.
 const SLACK: Duration = Duration::from_secs(1);
@@ -27,8 +27,9 @@ pub(crate) async fn run(
     let engine = &guard.0;
     let mut initialised = 0;
     spawn_groups(engine);
+    let mut of_cluster = None;
     let started = tokio::select! {
-        started = engine.parts.start(&engine.app, &mut initialised) => Some(started),
+        started = start(engine, &mut initialised, &mut of_cluster) => started,
         () = &mut shutdown => None,
     };
     if let Some(Ok(())) = started {
@@ -38,11 +39,13 @@ pub(crate) async fn run(
             }
             engine.work.spawn("acceptor", accept_clients(Arc::clone(engine), acceptor));
         }
-        engine.app.set_ready(true);
-        shutdown.await;
+        of_cluster = serve(engine, shutdown).await.err();
     }
     tracing::info!("stopping");
     engine.app.set_ready(false);
+    if let Some(cluster) = &engine.cluster {
+        cluster.leave().await;
+    }
     engine.stop_accepting.cancel();
     if engine.options.drain {
         tokio::select! {
@@ -54,14 +57,50 @@ pub(crate) async fn run(
     let mut failures = engine.parts.stop(&engine.app, Phase::BeforeShutdown, initialised).await;
     engine.app.tasks().stop(engine.options.shutdown_grace).await;
     failures.extend(engine.parts.stop(&engine.app, Phase::Shutdown, initialised).await);
+    if let Some(cluster) = &engine.cluster {
+        cluster.stop(engine.options.shutdown_grace).await;
+    }
     flush_reporter(engine).await;
 
+    if let Some(error) = of_cluster {
+        return Err(ServeError::Cluster(error));
+    }
     if let Some(Err(failure)) = started {
         return Err(ServeError::start(failure));
     }
     match engine.app.tasks().len() + engine.cut_off.load(Ordering::Relaxed) {
         0 => failures.into_iter().next().map_or(Ok(()), |failure| Err(ServeError::stop(failure))),
         count => Err(ServeError::NotDrained { count }),
+    }
+}
+
+/// Joins the cluster, if there is one, and starts modules and components. None if the cluster cannot be joined.
+async fn start(
+    engine: &Arc<Engine>,
+    initialised: &mut usize,
+    of_cluster: &mut Option<Error>,
+) -> Option<Result<(), Failure>> {
+    if let Some(cluster) = &engine.cluster
+        && let Err(error) = cluster.start(engine).await
+    {
+        *of_cluster = Some(error);
+        return None;
+    }
+    Some(engine.parts.start(&engine.app, initialised).await)
+}
+
+/// Serves until it is told to stop, or cannot stay in its cluster.
+async fn serve(engine: &Engine, shutdown: BoxFuture<'static, ()>) -> CoreResult<()> {
+    let Some(cluster) = &engine.cluster else {
+        engine.app.set_ready(true);
+        shutdown.await;
+        return Ok(());
+    };
+    cluster.register().await?;
+    engine.app.set_ready(true);
+    tokio::select! {
+        error = cluster.peers.context().given_up() => Err(error),
+        () = shutdown => Ok(()),
     }
 }
 
@@ -116,6 +155,9 @@ async fn drain(engine: &Engine) {
 
 /// Makes each connection end (no more reading, then its handlers, its queue, the kick) and waits for all.
 async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
+    if let Some(cluster) = &engine.cluster {
+        cluster.drain().await;
+    }
     begin_close(engine);
     let options = &engine.options;
     // Handlers, then what is queued, then the callbacks of the close, each with its own bound.

@@ -25,6 +25,13 @@ impl Server {
         ServerBuilder::new(kind.into(), true)
     }
 
+    /// Starts the description of a server that only other servers of its [cluster](ServerBuilder::cluster) call.
+    ///
+    /// `kind` is its server type: the first part of the routes that it handles.
+    pub fn backend(kind: impl Into<String>) -> ServerBuilder {
+        ServerBuilder::new(kind.into(), false)
+    }
+
     pub(crate) fn new(engine: Engine, acceptors: Vec<Box<dyn AnyAcceptor>>) -> Self {
         Self { engine: Arc::new(engine), acceptors }
     }
@@ -130,6 +137,9 @@ pub enum ServeError {
         /// Why; a panic and a time-out are errors, too.
         error: Error,
     },
+    /// The server could not join its cluster, or could not stay in it.
+    #[error("cluster: {0}")]
+    Cluster(Error),
     /// The grace period was over and something still ran.
     #[error("{count} handlers and tasks did not end within the grace period")]
     NotDrained {

@@ -122,6 +122,14 @@ pub static SESSION_UNFINISHED: Setting<usize> = Setting::new(
 )
 .checked(not_none);
 
+/// Whether a user has one session only, over all frontends of a type (K75).
+pub static SESSION_UNIQUE: Setting<bool> = Setting::new(
+    "pitaya.session.unique",
+    true,
+    "Whether a user who logs in on another frontend of the same type is kicked from the older one. On one frontend, the older \
+     session is closed all the same.",
+);
+
 /// How long one bind or close step may take.
 pub static SESSION_STEP_TIMEOUT: Setting<Duration> = Setting::new(
     "pitaya.session.steptimeout",
@@ -213,6 +221,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &LOCAL_BUFFER,
         &STRUCT_VALIDATION,
         &SESSION_UNFINISHED,
+        &SESSION_UNIQUE,
         &SESSION_STEP_TIMEOUT,
         &MODULE_START_TIMEOUT,
         &MODULE_STOP_TIMEOUT,

@@ -7,13 +7,13 @@ pub use pitaya_core::{
     Layer, Lifecycle, Member, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts,
     Phase, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Reply, Reporter, Request, Result,
     Route, Serializer, ServerId, ServerInfo, ServerType, Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder,
-    Uid, acceptor, code, config, extract, from_fn, reporter,
+    Uid, acceptor, cluster, code, config, extract, from_fn, reporter,
 };
 pub use pitaya_macros::handlers;
 pub use pitaya_server::{
     BuildError, MemoryGroups, Problem, Serve, ServeError, Server, ServerBuilder,
     acceptor::{HttpResponse, TcpAcceptor, WsAcceptor},
-    layers, settings, signal,
+    in_process, layers, settings, signal,
 };
 
 pub use bytes::Bytes;

@@ -100,6 +100,18 @@ impl Session {
         unset.iter().for_each(|key| drop(data.remove(key)));
     }
 
+    /// Replaces all values by what another server has pushed; nothing pushed leaves them as they are. For engines.
+    ///
+    /// # Errors
+    ///
+    /// It is no JSON object.
+    pub fn replace_data(&self, encoded: &Bytes) -> Result<()> {
+        if !encoded.is_empty() {
+            *self.state().data.map(self.0.peer) = parse_data(encoded)?;
+        }
+        Ok(())
+    }
+
     /// The session as it travels with a message. For engines.
     #[must_use]
     pub fn snapshot(&self) -> protos::Session {

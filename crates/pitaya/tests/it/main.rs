@@ -6,6 +6,7 @@
 
 mod acceptors;
 mod build;
+mod cluster;
 mod concurrency;
 mod connection;
 mod errors;

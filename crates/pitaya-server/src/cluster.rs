@@ -1,0 +1,86 @@
+//! The cluster's side of the engine: what arrives from other servers, and what goes to them.
+
+pub(crate) mod forward;
+mod in_process;
+mod link;
+mod mailbox;
+mod service;
+mod step;
+mod sys;
+
+use std::{sync::Arc, time::Duration};
+
+use pitaya_core::{
+    Result,
+    cluster::{Peers, RpcService},
+};
+use tokio::sync::Semaphore;
+
+pub use in_process::in_process;
+use service::{Handle, RemoteService};
+pub(crate) use step::ClusterStep;
+
+use crate::{engine::Engine, registry::Registry};
+
+/// How many calls of other servers run at once.
+const RUNNING: usize = 65_536;
+
+/// How many calls may wait besides.
+const WAITING: usize = 65_536;
+
+/// What an engine of a cluster has beside that of a server alone.
+pub(crate) struct Cluster {
+    pub(crate) peers: Peers,
+    /// What other servers may call.
+    pub(crate) remotes: Registry,
+    /// Whether a user may have one session only, over all frontends of this type.
+    pub(crate) unique: bool,
+    /// How many calls of other servers run at once.
+    pub(crate) running: Arc<Semaphore>,
+    /// How many calls there may be at all, running or waiting; one more is refused.
+    pub(crate) seats: Arc<Semaphore>,
+}
+
+impl Cluster {
+    pub(crate) fn new(peers: Peers, remotes: Registry, unique: bool) -> Self {
+        let (running, seats) = (Semaphore::new(RUNNING), Semaphore::new(RUNNING + WAITING));
+        Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats) }
+    }
+
+    /// Connects, and takes what the other servers send.
+    pub(crate) async fn start(&self, engine: &Arc<Engine>) -> Result<()> {
+        let context = self.peers.context();
+        let adapters = self.peers.adapters();
+        let service: Arc<dyn RpcService> = Arc::new(Handle(RemoteService::new(engine)));
+        self.peers.set_service(Arc::downgrade(&service));
+        adapters.client.start(context).await?;
+        adapters.server.start(context, service).await?;
+        adapters.discovery.start(context).await
+    }
+
+    /// Lets the other servers see this one.
+    pub(crate) async fn register(&self) -> Result<()> {
+        self.peers.adapters().discovery.register().await
+    }
+
+    /// Takes this server away from the others, and waits until they know.
+    pub(crate) async fn leave(&self) {
+        let discovery = &self.peers.adapters().discovery;
+        discovery.leave().await;
+        if self.peers.servers().len() > 1 {
+            tokio::time::sleep(discovery.spreading()).await;
+        }
+    }
+
+    /// Takes no more calls; those that have arrived are handled.
+    pub(crate) async fn drain(&self) {
+        self.peers.adapters().server.drain().await;
+    }
+
+    /// Ends the adapters.
+    pub(crate) async fn stop(&self, patience: Duration) {
+        if !self.peers.context().tasks.stop(patience).await {
+            tracing::warn!("the connections to other servers did not end in time");
+        }
+    }
+}

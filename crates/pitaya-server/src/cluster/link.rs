@@ -1,0 +1,166 @@
+//! The session of another server's client, as a handler here sees it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use bytes::Bytes;
+use pitaya_core::{
+    BoxFuture, CloseReason, Context, DataChanges, EncodedPush, Error, Pushed, RemoteLink, Result, ServerId, ServerType,
+    Session, SessionId, SessionLink, Uid,
+    cluster::{Metadata, Peers, protos},
+};
+use serde_json::{Map, Value, json};
+
+use super::{RemoteService, sys};
+
+/// The way from a handler's session to the frontend that its client is connected to.
+pub(super) struct BackendLink {
+    pub(super) peers: Peers,
+    pub(super) service: Weak<RemoteService>,
+    pub(super) frontend: ServerId,
+    /// None if the frontend is not known any more.
+    pub(super) frontend_kind: Option<ServerType>,
+    /// Whether the frontend understands more than Go Pitaya.
+    pub(super) ours: bool,
+    pub(super) id: SessionId,
+    /// The user: from the message on, or from the bind that the handler makes.
+    pub(super) uid: OnceLock<Uid>,
+    /// What travels with everything that is sent in its course.
+    pub(super) metadata: Metadata,
+}
+
+/// The key of metadata under which changed values travel among servers of this framework.
+pub(super) const DELTA: &str = "session-delta";
+
+impl BackendLink {
+    /// Calls a remote of the framework on the frontend.
+    fn call(&self, route: &'static str, message: impl prost::Message) -> BoxFuture<'static, Result<Bytes>> {
+        self.call_with(route, message, self.metadata.clone())
+    }
+
+    fn call_with(
+        &self,
+        route: &'static str,
+        message: impl prost::Message,
+        metadata: Metadata,
+    ) -> BoxFuture<'static, Result<Bytes>> {
+        let (peers, frontend) = (self.peers.clone(), self.frontend.clone());
+        let (data, context) = (message.encode_to_vec().into(), Context::of_call(None, 0, metadata));
+        Box::pin(async move { peers.call_sys(&frontend, route, data, &context).await })
+    }
+}
+
+impl SessionLink for BackendLink {
+    fn push(&self, push: &EncodedPush) -> Pushed {
+        let Some(uid) = self.uid.get().cloned() else { return Pushed::Now(Err(not_bound())) };
+        let Some(kind) = self.frontend_kind.clone() else { return Pushed::Now(Err(gone(&self.frontend))) };
+        let (peers, push) = (self.peers.clone(), push.clone());
+        Pushed::Later(Box::pin(async move { Ok(peers.push(&kind, &uid, push.route(), push.body()).await?) }))
+    }
+
+    fn kick(&self) -> Pushed {
+        let Some(uid) = self.uid.get() else { return Pushed::Now(Err(not_bound())) };
+        let kick = self.call(sys::KICK, protos::KickMsg { user_id: uid.to_string() });
+        Pushed::Later(Box::pin(async move { kick.await.map(drop) }))
+    }
+
+    fn close(&self, _reason: CloseReason) {
+        // The connection is the frontend's; Pitaya's backends cannot close it either (protocol.md 9.5).
+        tracing::warn!(session = %self.id, "only the server of its client can close a session; kick it instead");
+    }
+
+    fn drain(&self, reason: CloseReason) {
+        self.close(reason);
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteLink> {
+        Some(self)
+    }
+}
+
+impl RemoteLink for BackendLink {
+    fn frontend(&self) -> &ServerId {
+        &self.frontend
+    }
+
+    fn bind<'a>(&'a self, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+        let session = protos::Session { id: self.id.get(), uid: uid.to_string(), data: Bytes::new() };
+        let bound = self.call(sys::BIND, session);
+        Box::pin(async move {
+            bound.await?;
+            // A session is bound once.
+            drop(self.uid.set(uid.clone()));
+            Ok(())
+        })
+    }
+
+    fn push_data(&self, changes: DataChanges, data: Map<String, Value>) -> BoxFuture<'_, Result<()>> {
+        let uid = self.uid.get().map(Uid::to_string).unwrap_or_default();
+        let mut session = protos::Session { id: self.id.get(), uid, data: Bytes::new() };
+        let mut metadata = self.metadata.clone();
+        if self.ours && !changes.replaced {
+            metadata.set(DELTA, delta(changes.keys, data));
+        } else {
+            // A map with text as keys can always be written.
+            session.data = serde_json::to_vec(&data).unwrap_or_default().into();
+        }
+        let pushed = self.call_with(sys::PUSH_SESSION, session, metadata);
+        Box::pin(async move { pushed.await.map(drop) })
+    }
+
+    fn watch_close(&self, session: &Session) -> Result<()> {
+        if !self.ours {
+            return Err(Error::plain("onclose callbacks are not allowed on backend servers"));
+        }
+        let service = self.service.upgrade().ok_or_else(|| gone(&self.frontend))?;
+        service.watch_close(self.frontend.clone(), session)
+    }
+}
+
+/// Which values are set and which are removed.
+fn delta(keys: BTreeSet<String>, mut data: Map<String, Value>) -> Value {
+    let (mut set, mut unset) = (Map::new(), Vec::new());
+    for key in keys {
+        match data.remove(&key) {
+            Some(value) => drop(set.insert(key, value)),
+            None => unset.push(key),
+        }
+    }
+    json!({ "set": set, "unset": unset })
+}
+
+fn not_bound() -> Error {
+    Error::plain("you have to bind an UID to the session to do that")
+}
+
+fn gone(frontend: &ServerId) -> Error {
+    Error::plain(format!("the server {frontend} of the client is not known any more"))
+}
+
+/// Makes the session of a message that a frontend has forwarded.
+pub(super) fn session(
+    service: &Arc<RemoteService>,
+    frontend: &str,
+    session: protos::Session,
+    metadata: &Metadata,
+) -> Result<Session> {
+    let cluster = service.cluster()?;
+    let frontend = ServerId::try_from(frontend)?;
+    let known = cluster.peers.servers().get(&frontend).cloned();
+    let link = BackendLink {
+        peers: cluster.peers.clone(),
+        service: Arc::downgrade(service),
+        frontend,
+        frontend_kind: known.as_ref().map(|server| server.kind.clone()),
+        ours: known.is_some_and(|server| server.is_ours()),
+        id: SessionId::new(session.id),
+        uid: OnceLock::new(),
+        metadata: metadata.clone(),
+    };
+    if !session.uid.is_empty() {
+        drop(link.uid.set(session.uid.as_str().try_into()?));
+    }
+    service.engine()?.sessions.remote(session, Arc::new(link))
+}

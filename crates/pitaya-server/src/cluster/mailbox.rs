@@ -1,0 +1,114 @@
+//! The messages of one session of another server, in order: a task that lives as long as one of them is unfinished.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use pitaya_core::{BoxFuture, Error, Reply, Result, cluster::Responder};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::PollSemaphore;
+
+use super::service::{Job, Key, RemoteService, respond};
+use crate::{
+    dispatch::{internal_error, panic_error},
+    engine::Engine,
+    runner::{Observe, Outcome, SessionRunner},
+};
+
+/// Whose reply it is.
+struct Tag {
+    route: pitaya_core::Route,
+    request_id: String,
+    is_notify: bool,
+    responder: Responder,
+    _seat: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Observe for Tag {
+    fn observe<R>(&self, poll: impl FnOnce() -> R) -> R {
+        poll()
+    }
+}
+
+/// Handles the messages of a session until none is left.
+pub(super) async fn run(
+    service: Arc<RemoteService>,
+    engine: Arc<Engine>,
+    key: Key,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+) {
+    let Some(cluster) = engine.cluster.clone() else { return };
+    let mut runner: SessionRunner<Tag> = SessionRunner::new(engine.options.unfinished);
+    let mut running = PollSemaphore::new(Arc::clone(&cluster.running));
+    let mut answers: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut next: Option<Job> = None;
+    poll_fn(|cx| {
+        loop {
+            let mut moved = false;
+            while let Poll::Ready((tag, outcome)) = runner.poll_next(cx) {
+                answers.push(answer(tag, outcome));
+                moved = true;
+            }
+            if next.is_none()
+                && runner.room() > 0
+                && let Poll::Ready(job) = jobs.poll_recv(cx)
+            {
+                next = job;
+            }
+            if next.is_some()
+                && let Poll::Ready(Some(permit)) = running.poll_acquire(cx)
+                && let Some(job) = next.take()
+            {
+                let registered = engine.registry.get(job.handler);
+                let tag = Tag {
+                    route: registered.route.clone(),
+                    request_id: job.request.parts.context.request_id(),
+                    is_notify: job.is_notify,
+                    responder: job.responder,
+                    _seat: job.seat,
+                    _permit: permit,
+                };
+                let request = job.request;
+                if let Some((tag, outcome)) =
+                    runner.start(cx, tag, registered.ordered, || registered.chain.call(request))
+                {
+                    answers.push(answer(tag, outcome));
+                }
+                moved = true;
+            }
+            while let Poll::Ready(Some(())) = answers.poll_next_unpin(cx) {}
+            if moved {
+                continue;
+            }
+            let idle = next.is_none() && runner.is_empty() && answers.is_empty();
+            if idle && service.end_mailbox(&key, &jobs) {
+                return Poll::Ready(());
+            }
+            return Poll::Pending;
+        }
+    })
+    .await;
+}
+
+fn answer(tag: Tag, outcome: Outcome) -> BoxFuture<'static, ()> {
+    let reply = match outcome {
+        Ok(Ok(body)) => Ok(if tag.is_notify { Bytes::from_static(b"ack") } else { body }),
+        Ok(Err(error)) => Err(internal_error(tag.route.as_str(), &tag.request_id, error)),
+        Err(panic) => Err(panic_error(tag.route.as_str(), &tag.request_id, &*panic)),
+    };
+    Box::pin(async move { respond(tag.responder, reply).await })
+}
+
+/// Runs a chain outside of a runner; its panic becomes an error, and the cause of an internal error stays here.
+pub(super) async fn guarded(route: &str, request_id: &str, chain: impl Future<Output = Reply>) -> Result<Bytes, Error> {
+    match AssertUnwindSafe(chain).catch_unwind().await {
+        Ok(reply) => reply.map_err(|error| internal_error(route, request_id, error)),
+        Err(panic) => Err(panic_error(route, request_id, &*panic)),
+    }
+}

@@ -1,0 +1,303 @@
+//! What other servers send: checked, and handed over. Nothing here waits, so that nobody delays anybody else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use bytes::Bytes;
+use pitaya_core::{
+    Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
+    cluster::{
+        Metadata, Responder, RpcService,
+        protos::{self, MsgType, RpcType},
+    },
+    code,
+};
+use pitaya_protocol::RouteParts;
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::{Cluster, link, mailbox, sys};
+use crate::{engine::Engine, registry::HandlerIndex};
+
+/// How many sessions of other servers may have callbacks here.
+const MAX_WATCHED: usize = 65_536;
+
+/// Handles what arrives from other servers. Holds its engine weakly: the adapters hold it.
+pub(crate) struct RemoteService {
+    engine: Weak<Engine>,
+    /// The messages of sessions that are being handled: one task for each such session.
+    mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Job>>>,
+    /// Sessions whose callbacks run here when they close on their frontend.
+    watched: Mutex<HashMap<Key, Vec<Session>>>,
+}
+
+/// Names a session in a cluster.
+pub(super) type Key = (ServerId, SessionId);
+
+/// A client's message on its way to its handler.
+pub(super) struct Job {
+    pub(super) handler: HandlerIndex,
+    pub(super) request: Request,
+    pub(super) is_notify: bool,
+    pub(super) responder: Responder,
+    /// Held until it has been answered.
+    pub(super) seat: OwnedSemaphorePermit,
+}
+
+impl RemoteService {
+    pub(crate) fn new(engine: &Arc<Engine>) -> Arc<Self> {
+        let engine = Arc::downgrade(engine);
+        Arc::new(Self { engine, mailboxes: Mutex::default(), watched: Mutex::default() })
+    }
+
+    pub(super) fn engine(&self) -> Result<Arc<Engine>> {
+        self.engine.upgrade().ok_or_else(stopping)
+    }
+
+    pub(super) fn cluster(&self) -> Result<Arc<Cluster>> {
+        self.engine()?.cluster.clone().ok_or_else(stopping)
+    }
+
+    fn take(self: &Arc<Self>, encoded: Bytes, responder: Responder) -> Result<(), (Responder, Error)> {
+        let checked = self.check(encoded);
+        let (engine, request, metadata, seat) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Err((responder, error)),
+        };
+        let taken = match RpcType::try_from(request.r#type) {
+            Ok(RpcType::Sys) => self.message(&engine, request, metadata),
+            Ok(RpcType::User) => return self.call(&engine, request, metadata, (responder, seat)),
+            Err(_) => Err(Error::bad_request("invalid rpc type")),
+        };
+        match taken {
+            Ok((key, handler, request, is_notify)) => {
+                self.deliver(&engine, key, Job { handler, request, is_notify, responder, seat });
+                Ok(())
+            }
+            Err(error) => Err((responder, error)),
+        }
+    }
+
+    /// What holds for all calls (protocol.md 6.3).
+    fn check(&self, encoded: Bytes) -> Result<(Arc<Engine>, protos::Request, Metadata, OwnedSemaphorePermit)> {
+        let engine = self.engine()?;
+        let seats = Arc::clone(&self.cluster()?.seats);
+        let request =
+            protos::Request::decode(encoded).map_err(|error| Error::bad_request(format!("not a request: {error}")))?;
+        if request.msg.is_none() {
+            return Err(Error::bad_request("a request without message"));
+        }
+        let metadata = Metadata::parse(request.metadata.clone())?;
+        let seat = seats
+            .try_acquire_owned()
+            .map_err(|_| Error::new(code::TOO_MANY, "this server has as many calls as it can take"))?;
+        Ok((engine, request, metadata, seat))
+    }
+
+    /// Finds the handler of a client's message, and makes its session.
+    fn message(
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
+        request: protos::Request,
+        metadata: Metadata,
+    ) -> Result<(Key, HandlerIndex, Request, bool)> {
+        let msg = request.msg.unwrap_or_default();
+        let is_notify = msg.r#type == i32::from(MsgType::Notify);
+        let Some(handler) = engine.registry.find(&msg.route) else {
+            let parts = RouteParts::parse(&msg.route).map_err(|error| Error::bad_request(error.to_string()))?;
+            let kind = parts.server_type.unwrap_or(engine.app.server().kind.as_str());
+            return Err(Error::not_found(format!("pitaya/handler: {kind}.{} not found", parts.short)));
+        };
+        let registered = engine.registry.get(handler);
+        if !is_notify && registered.kind == HandlerKind::Notify {
+            return Err(Error::bad_request("tried to request a notify route"));
+        }
+        let session = request.session.ok_or_else(|| Error::bad_request("a client's message without session"))?;
+        let session = link::session(self, &request.frontend_id, session, &metadata)?;
+        let frontend = session.frontend().cloned().ok_or_else(stopping)?;
+        let key = (frontend, session.id());
+        let context = Context::of_call(Some(session), msg.id, metadata);
+        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
+        Ok((key, handler, Request::new(parts, msg.data), is_notify))
+    }
+
+    /// Puts a message into the mailbox of its session; the first one begins it.
+    fn deliver(self: &Arc<Self>, engine: &Arc<Engine>, key: Key, job: Job) {
+        let mut mailboxes = self.mailboxes();
+        let job = match mailboxes.get(&key) {
+            Some(mailbox) => match mailbox.send(job) {
+                Ok(()) => return,
+                Err(unsent) => unsent.0,
+            },
+            None => job,
+        };
+        // Bounded by the seats, of which each message holds one.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // The receiver is here.
+        drop(sender.send(job));
+        mailboxes.insert(key.clone(), sender);
+        let mailbox = mailbox::run(Arc::clone(self), Arc::clone(engine), key, receiver);
+        engine.work.spawn("mailbox", mailbox);
+    }
+
+    /// Ends a mailbox if nothing is in it. Whoever sends holds the same lock.
+    pub(super) fn end_mailbox(&self, key: &Key, jobs: &mpsc::UnboundedReceiver<Job>) -> bool {
+        let mut mailboxes = self.mailboxes();
+        let empty = jobs.is_empty();
+        if empty {
+            mailboxes.remove(key);
+        }
+        empty
+    }
+
+    /// Runs a remote, of the application or of the framework, in a task of its own.
+    fn call(
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
+        request: protos::Request,
+        metadata: Metadata,
+        (responder, seat): (Responder, OwnedSemaphorePermit),
+    ) -> Result<(), (Responder, Error)> {
+        let msg = request.msg.unwrap_or_default();
+        let Some(cluster) = engine.cluster.clone() else { return Err((responder, stopping())) };
+        if let Some(sys) = sys::find(&msg.route) {
+            let service = Arc::clone(self);
+            engine.work.spawn("sys remote", async move {
+                let answer = sys.call(&service, msg.data, metadata).await;
+                respond(responder, answer).await;
+                drop(seat);
+            });
+            return Ok(());
+        }
+        let Some(remote) = cluster.remotes.find(&msg.route) else {
+            let short = RouteParts::parse(&msg.route).map_or(msg.route.as_str(), |parts| parts.short);
+            return Err((responder, Error::not_found("route not found").with("route", short)));
+        };
+        let registered = cluster.remotes.get(remote);
+        let context = Context::of_call(None, 0, metadata);
+        let request_id = context.request_id();
+        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
+        let request = Request::new(parts, msg.data);
+        let (route, chain, running) =
+            (registered.route.clone(), Arc::clone(&registered.chain), Arc::clone(&cluster.running));
+        engine.work.spawn("remote", async move {
+            // The semaphore is never closed.
+            let permit = running.acquire().await;
+            let answer = mailbox::guarded(route.as_str(), &request_id, async { chain.call(request).await }).await;
+            drop(permit);
+            respond(responder, answer).await;
+            drop(seat);
+        });
+        Ok(())
+    }
+
+    /// Keeps a session until its frontend says that it has closed.
+    pub(super) fn watch_close(&self, frontend: ServerId, session: &Session) -> Result<()> {
+        let mut watched = self.watched();
+        if watched.len() >= MAX_WATCHED {
+            return Err(Error::new(code::TOO_MANY, "too many sessions of other servers have callbacks here"));
+        }
+        let sessions = watched.entry((frontend, session.id())).or_default();
+        if !sessions.contains(session) {
+            sessions.push(session.clone());
+        }
+        Ok(())
+    }
+
+    /// The sessions with callbacks that have closed.
+    pub(super) fn take_watched(&self, key: &Key) -> Vec<Session> {
+        self.watched().remove(key).unwrap_or_default()
+    }
+
+    fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Job>>> {
+        // Nothing panics while a map is locked.
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<Key, Vec<Session>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session of this server, by its user.
+    fn local(&self, uid: &str) -> Option<Session> {
+        let uid = Uid::try_from(uid).ok()?;
+        self.engine().ok()?.sessions.by_uid(&uid)
+    }
+}
+
+/// Hands over what arrives. A reference to itself is what the tasks that it starts keep.
+pub(crate) struct Handle(pub(crate) Arc<RemoteService>);
+
+impl RpcService for Handle {
+    fn request(&self, request: Bytes, responder: Responder) {
+        if let Err((responder, error)) = self.0.take(request, responder) {
+            tracing::debug!(%error, "a call of another server is refused");
+            let Ok(engine) = self.0.engine() else { return };
+            engine.work.spawn("refusal", respond(responder, Err(error)));
+        }
+    }
+
+    fn push(&self, push: Bytes) {
+        let push = match protos::Push::decode(push) {
+            Ok(push) => push,
+            Err(error) => return tracing::warn!(%error, "a push of another server cannot be read"),
+        };
+        let Some(session) = self.0.local(&push.uid) else {
+            return tracing::debug!(uid = push.uid, "a push for a user who is not here");
+        };
+        let Ok(engine) = self.0.engine() else { return };
+        match engine.sessions.format().encode_bytes(&push.route, push.data) {
+            // A client that does not read is disconnected; nobody waits for it.
+            Ok(encoded) => drop(session.queue(&encoded)),
+            Err(error) => tracing::warn!(%error, route = push.route, "a push of another server cannot be written"),
+        }
+    }
+
+    fn kick(&self, kick: Bytes, responder: Option<Responder>) {
+        let kick = match protos::KickMsg::decode(kick) {
+            Ok(kick) => kick,
+            Err(error) => return tracing::warn!(%error, "a kick of another server cannot be read"),
+        };
+        let session = self.0.local(&kick.user_id);
+        let Ok(engine) = self.0.engine() else { return };
+        engine.work.spawn("kick", async move {
+            let kicked = match session {
+                Some(session) => session.kick().await.is_ok(),
+                None => false,
+            };
+            if let Some(responder) = responder {
+                responder.send(protos::KickAnswer { kicked }.encode_to_vec().into()).await;
+            }
+        });
+    }
+
+    fn bound(&self, bind: Bytes) {
+        let bind = match protos::BindMsg::decode(bind) {
+            Ok(bind) => bind,
+            Err(error) => return tracing::warn!(%error, "a bind of another server cannot be read"),
+        };
+        let (Ok(engine), Ok(cluster)) = (self.0.engine(), self.0.cluster()) else { return };
+        if !cluster.unique || bind.fid == engine.app.server().id.as_str() {
+            return;
+        }
+        if let Some(session) = self.0.local(&bind.uid) {
+            tracing::info!(uid = bind.uid, frontend = bind.fid, "the user has logged in elsewhere");
+            engine.work.spawn("kick", async move { drop(session.kick().await) });
+        }
+    }
+}
+
+/// Sends an answer.
+pub(super) async fn respond(responder: Responder, answer: Result<Bytes>) {
+    let response = match answer {
+        Ok(data) => protos::Response::of(data),
+        Err(error) => protos::Response::failed(&error),
+    };
+    responder.send(response.encode_to_vec().into()).await;
+}
+
+fn stopping() -> Error {
+    Error::new(code::INTERNAL, "this server is stopping")
+}

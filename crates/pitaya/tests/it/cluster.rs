@@ -1,0 +1,400 @@
+//! Several servers as one game, on the bus of one process.
+
+use std::{
+    future::IntoFuture as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use pitaya::{
+    App, Bytes, Component, Error, Json, Protobuf, Result, ServeError, Server, ServerBuilder, Session,
+    cluster::{Sticky, Wiring},
+    extract::State,
+    handlers,
+};
+use pitaya_protocol::Message;
+use serde_json::{Value, json};
+use tokio::{
+    io::DuplexStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Events, PATIENCE, Pipes, Raw, eventually, soon};
+
+/// A server of the cluster, and its clients' way in if it is a frontend.
+struct Node {
+    app: App,
+    pipes: Option<Pipes>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Node {
+    async fn start(mut builder: ServerBuilder, frontend: bool) -> Self {
+        let mut pipes = None;
+        if frontend {
+            let (sender, acceptor) = Pipes::new();
+            builder = builder.acceptor(acceptor);
+            pipes = Some(sender);
+        }
+        let server = builder.build().unwrap();
+        let app = server.app();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = server.serve().with_graceful_shutdown(async { drop(stopped.await) });
+        let serving = tokio::task::spawn(serve.into_future());
+        eventually("the server has started", || app.is_ready()).await;
+        Self { app, pipes, stop: Some(stop), serving }
+    }
+
+    async fn stop(mut self) -> Result<(), ServeError> {
+        drop(self.stop.take());
+        tokio::time::timeout(PATIENCE, self.serving).await.unwrap().unwrap()
+    }
+
+    async fn client(&self) -> Raw<DuplexStream> {
+        self.pipes.as_ref().unwrap().established().await
+    }
+}
+
+/// What rooms share with their test.
+#[derive(Default)]
+struct Shared {
+    events: Events,
+    calls: AtomicUsize,
+}
+
+struct Room;
+
+#[handlers(name = "room")]
+impl Room {
+    #[request]
+    async fn echo(&self, body: Bytes) -> Bytes {
+        body
+    }
+
+    #[request]
+    async fn who(&self, app: App, session: Session) -> Json<Value> {
+        let uid = session.uid().map(|uid| uid.to_string()).unwrap_or_default();
+        Json(json!({"server": app.server().id.as_str(), "uid": uid, "id": session.id().get(), "data": session.data()}))
+    }
+
+    #[request]
+    async fn bind(&self, session: Session, Json(uid): Json<String>) -> Result<()> {
+        session.bind(uid.as_str()).await
+    }
+
+    #[request]
+    async fn set(&self, session: Session, Json(values): Json<Value>) -> Result<()> {
+        for (key, value) in values.as_object().unwrap() {
+            if value.is_null() { session.remove(key) } else { session.set(key, value)? }
+        }
+        session.push_to_front().await
+    }
+
+    #[request]
+    async fn push(&self, session: Session, Json(text): Json<String>) -> Result<()> {
+        session.push("onPush", Json(text)).await
+    }
+
+    #[request]
+    async fn kick(&self, session: Session) -> Result<()> {
+        session.kick().await
+    }
+
+    #[request]
+    async fn fail(&self) -> Result<()> {
+        Err(Error::new("ROOM-42", "no gold").with("missing", 3))
+    }
+
+    #[request]
+    async fn panic(&self) -> Bytes {
+        panic!("on purpose")
+    }
+
+    #[request]
+    async fn watch(&self, session: Session, shared: State<Shared>) -> Result<()> {
+        let events = shared.events.clone();
+        session.on_close(move |session| async move { events.add(format!("closed {}", session.id())) })
+    }
+
+    #[notify]
+    async fn note(&self, shared: State<Shared>, Json(text): Json<String>) {
+        shared.events.add(text);
+    }
+
+    #[request]
+    async fn count(&self, shared: State<Shared>) -> Json<usize> {
+        Json(shared.calls.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+fn room(cluster: &Wiring, id: &str, shared: &Arc<Shared>) -> ServerBuilder {
+    Server::backend("room").id(id).cluster(cluster.clone()).handlers(Room).shared_state(Arc::clone(shared))
+}
+
+fn gate(cluster: &Wiring, id: &str) -> ServerBuilder {
+    Server::frontend("gate").id(id).cluster(cluster.clone())
+}
+
+async fn request(raw: &mut Raw<DuplexStream>, route: &str, body: &str) -> std::result::Result<Value, Value> {
+    static IDS: AtomicUsize = AtomicUsize::new(1);
+    let id = IDS.fetch_add(1, Ordering::SeqCst) as u64;
+    raw.send_message(&Message::request(id, route, body.to_owned())).await;
+    loop {
+        let answer = raw.message().await.expect("an answer");
+        if answer.id == id {
+            let value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            return if answer.error { Err(value) } else { Ok(value) };
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_another_type_is_handled_there_and_answered_here() {
+    let (cluster, shared) = (pitaya::in_process(), Arc::default());
+    let gate = Node::start(gate(&cluster, "g1"), true).await;
+    let room = Node::start(room(&cluster, "r1", &shared), false).await;
+    assert_eq!(gate.app.servers().len(), 2);
+    let mut raw = gate.client().await;
+    assert_eq!(request(&mut raw, "room.room.echo", "{\"x\":1}").await, Ok(json!({"x": 1})));
+    let who = request(&mut raw, "room.room.who", "").await.unwrap();
+    assert_eq!((&who["server"], &who["uid"], &who["id"]), (&json!("r1"), &json!(""), &json!(1)));
+    assert_eq!(who["data"], json!({"ipversion": "ipv4"}));
+    raw.send_message(&Message::notify("room.room.note", "\"hi\"")).await;
+    eventually("the notify is handled", || shared.events.all() == ["hi"]).await;
+
+    // Errors arrive as they were made.
+    let failed = request(&mut raw, "room.room.fail", "").await.unwrap_err();
+    assert_eq!(failed, json!({"code": "ROOM-42", "msg": "no gold", "metadata": {"missing": "3"}}));
+    let unknown = request(&mut raw, "room.room.nope", "").await.unwrap_err();
+    assert_eq!(unknown, json!({"code": "PIT-404", "msg": "pitaya/handler: room.room.nope not found"}));
+    assert_eq!(request(&mut raw, "room.room.panic", "").await.unwrap_err()["code"], "PIT-500");
+    let notify = request(&mut raw, "room.room.note", "").await.unwrap_err();
+    assert_eq!(notify, json!({"code": "PIT-400", "msg": "tried to request a notify route"}));
+    let nobody = request(&mut raw, "shop.shop.buy", "").await.unwrap_err();
+    assert_eq!(nobody, json!({"code": "PIT-500", "msg": "no servers available of this type"}));
+
+    room.stop().await.unwrap();
+    assert_eq!(gate.app.servers().len(), 1);
+    let gone = request(&mut raw, "room.room.echo", "").await.unwrap_err();
+    assert_eq!(gone["msg"], "no servers available of this type");
+    drop(raw);
+    gate.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend() {
+    let (cluster, shared) = (pitaya::in_process(), Arc::default());
+    let gate = Node::start(gate(&cluster, "g1"), true).await;
+    let _room = Node::start(room(&cluster, "r1", &shared), false).await;
+    let mut raw = gate.client().await;
+    let unbound = request(&mut raw, "room.room.push", "\"x\"").await.unwrap_err();
+    assert_eq!(unbound["msg"], "you have to bind an UID to the session to do that");
+
+    assert!(request(&mut raw, "room.room.bind", "\"ada\"").await.is_ok());
+    let session = gate.app.session_of(&"ada".try_into().unwrap()).unwrap();
+    assert_eq!(request(&mut raw, "room.room.who", "").await.unwrap()["uid"], "ada");
+    let again = request(&mut raw, "room.room.bind", "\"ada\"").await.unwrap_err();
+    assert_eq!(again["msg"], "session is already bound to an uid");
+
+    // Values that are pushed are seen on the frontend, and by the next message.
+    session.set("kept", "front").unwrap();
+    assert!(request(&mut raw, "room.room.set", "{\"level\":9007199254740993,\"ipversion\":null}").await.is_ok());
+    assert_eq!(session.get::<u64>("level").unwrap(), Some(9_007_199_254_740_993));
+    assert_eq!(session.get::<String>("kept").unwrap().as_deref(), Some("front"));
+    assert!(!session.has("ipversion"));
+    let who = request(&mut raw, "room.room.who", "").await.unwrap();
+    assert_eq!(who["data"], json!({"kept": "front", "level": 9_007_199_254_740_993_u64}));
+
+    raw.send_message(&Message::request(77, "room.room.push", "\"hello\"")).await;
+    let push = raw.message().await.unwrap();
+    assert_eq!((push.route.as_str(), &push.body[..]), ("onPush", &b"\"hello\""[..]));
+    assert_eq!(raw.message().await.unwrap().id, 77);
+
+    assert!(request(&mut raw, "room.room.watch", "").await.is_ok());
+    raw.send_message(&Message::request(78, "room.room.kick", "")).await;
+    while let Some(packet) = raw.packet().await {
+        if packet.kind == pitaya::PacketKind::Kick {
+            break;
+        }
+    }
+    drop(raw);
+    eventually("the callback on the backend has run", || shared.events.all() == ["closed 1"]).await;
+    assert_eq!(gate.app.session_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older() {
+    let (cluster, shared) = (pitaya::in_process(), Arc::default());
+    let one = Node::start(gate(&cluster, "g1"), true).await;
+    let two = Node::start(gate(&cluster, "g2"), true).await;
+    let lobby = Node::start(Server::frontend("lobby").cluster(cluster.clone()), true).await;
+    let _room = Node::start(room(&cluster, "r1", &shared), false).await;
+    let (mut first, mut other) = (one.client().await, lobby.client().await);
+    for raw in [&mut first, &mut other] {
+        assert!(request(raw, "room.room.bind", "\"ada\"").await.is_ok());
+    }
+    let mut second = two.client().await;
+    assert!(request(&mut second, "room.room.bind", "\"ada\"").await.is_ok());
+    assert_eq!(first.packet_but_heartbeat().await.unwrap().kind, pitaya::PacketKind::Kick);
+    assert_eq!(first.packet().await, None);
+    // The new one stays, and so does the one on a frontend of another type.
+    for raw in [&mut second, &mut other] {
+        assert_eq!(request(raw, "room.room.who", "").await.unwrap()["uid"], "ada");
+    }
+}
+
+/// Pushes to users and kicks reach them wherever they are; a group of a backend as well.
+#[tokio::test(start_paused = true)]
+async fn users_are_pushed_to_and_kicked_on_any_frontend() {
+    let (cluster, shared) = (pitaya::in_process(), Arc::default());
+    let one = Node::start(gate(&cluster, "g1"), true).await;
+    let two = Node::start(gate(&cluster, "g2"), true).await;
+    let room = Node::start(room(&cluster, "r1", &shared), false).await;
+    let (mut ada, mut bob) = (one.client().await, two.client().await);
+    assert!(request(&mut ada, "room.room.bind", "\"ada\"").await.is_ok());
+    assert!(request(&mut bob, "room.room.bind", "\"bob\"").await.is_ok());
+    let uids = || ["ada", "bob"].map(|uid| pitaya::Uid::try_from(uid).unwrap());
+
+    let group = room.app.group("all");
+    group.create().await.unwrap();
+    for uid in uids() {
+        group.add(&uid).await.unwrap();
+    }
+    group.broadcast("gate", "onGroup", Json(1)).await.unwrap().all().unwrap();
+    // A frontend reaches those of the other.
+    one.app.push("onUser", Json(2)).to_users("gate", uids()).await.unwrap().all().unwrap();
+    for raw in [&mut ada, &mut bob] {
+        for expected in ["onGroup", "onUser"] {
+            assert_eq!(raw.message().await.unwrap().route, expected);
+        }
+    }
+    room.app.kick("gate", uids()).await.unwrap().all().unwrap();
+    for raw in [&mut ada, &mut bob] {
+        assert_eq!(raw.packet_but_heartbeat().await.unwrap().kind, pitaya::PacketKind::Kick);
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Number {
+    #[prost(int64, tag = "1")]
+    value: i64,
+}
+
+fn remotes() -> Component {
+    Component::builder("math", Arc::new(()))
+        .request("double", async |Protobuf(number): Protobuf<Number>| Protobuf(Number { value: 2 * number.value }))
+        .request("fail", async || -> Result<()> { Err(Error::new("MATH-1", "not today").with("why", "closed")) })
+        .request("sleep", async |Protobuf(number): Protobuf<Number>| {
+            tokio::time::sleep(Duration::from_secs(number.value as u64)).await;
+        })
+        .build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn remotes_are_called_by_type_and_by_id_and_not_by_clients() {
+    let (cluster, shared) = (pitaya::in_process(), Arc::default());
+    let gate = Node::start(gate(&cluster, "g1"), true).await;
+    let _one = Node::start(room(&cluster, "r1", &shared).remotes(remotes()), false).await;
+    let two = Node::start(room(&cluster, "r2", &shared).remotes(remotes()), false).await;
+    let number = |value| Protobuf(Number { value });
+    let Protobuf(doubled): Protobuf<Number> = gate.app.rpc("room.math.double", number(21)).reply().await.unwrap();
+    assert_eq!(doubled.value, 42);
+    let r2 = &two.app.server().id;
+    let Protobuf(doubled): Protobuf<Number> = gate.app.rpc("room.math.double", number(4)).to(r2).reply().await.unwrap();
+    assert_eq!(doubled.value, 8);
+
+    let failed = gate.app.rpc("room.math.fail", number(0)).reply::<()>().await.unwrap_err();
+    assert_eq!((failed.code(), failed.message(), failed.metadata()["why"].as_str()), ("MATH-1", "not today", "closed"));
+    let start = Instant::now();
+    let late = gate.app.rpc("room.math.sleep", number(60)).timeout(Duration::from_secs(2)).reply::<()>().await;
+    assert_eq!((late.unwrap_err().code(), start.elapsed().as_secs()), ("PIT-408", 2));
+    let start = Instant::now();
+    let late = gate.app.rpc("room.math.sleep", number(60)).reply::<()>().await;
+    assert_eq!((late.unwrap_err().code(), start.elapsed().as_secs()), ("PIT-408", 5));
+
+    // What protocol.md 4 refuses, and what is not there.
+    let refused = [
+        (
+            "math.double",
+            "no server type chosen for sending RPC, send a full route in the format server.service.component",
+        ),
+        (
+            "gate.math.double",
+            "you are making a rpc that may be processed locally, either specify a different server type or specify a server id",
+        ),
+        ("shop.math.double", "no servers available of this type"),
+        ("room.math.nope", "route not found"),
+        ("room.room.echo", "route not found"),
+    ];
+    for (route, text) in refused {
+        let error = gate.app.rpc(route, number(1)).reply::<()>().await.unwrap_err();
+        assert_eq!(error.message(), text, "{route}");
+    }
+    let nobody = gate.app.rpc("room.math.double", number(1)).to(&"r9".try_into().unwrap()).reply::<()>().await;
+    assert_eq!(nobody.unwrap_err().message(), "server not found");
+    let mut raw = gate.client().await;
+    let remote = request(&mut raw, "room.math.double", "").await.unwrap_err();
+    assert_eq!(remote["code"], "PIT-404", "a remote is nothing for clients");
+}
+
+/// Three backends, and a router that keeps a session with one of them.
+#[tokio::test(start_paused = true)]
+async fn messages_are_spread_over_backends_or_stay_with_one() {
+    let (cluster, shared) = (pitaya::in_process(), Arc::<Shared>::default());
+    let random = Node::start(gate(&cluster, "g1"), true).await;
+    let sticky = Node::start(Server::frontend("hall").cluster(cluster.clone()).router("room", Sticky), true).await;
+    let mut rooms = Vec::new();
+    for id in ["r1", "r2", "r3"] {
+        rooms.push(Node::start(room(&cluster, id, &shared), false).await);
+    }
+    let mut raw = random.client().await;
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..300 {
+        let who = request(&mut raw, "room.room.who", "").await.unwrap();
+        *seen.entry(who["server"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert!(seen.len() == 3 && seen.values().all(|count| (50..150).contains(count)), "{seen:?}");
+    let mut chosen = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let mut raw = sticky.client().await;
+        let mut servers = std::collections::BTreeSet::new();
+        for _ in 0..10 {
+            let who = request(&mut raw, "room.room.who", "").await.unwrap();
+            servers.insert(who["server"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(servers.len(), 1);
+        chosen.extend(servers);
+    }
+    assert!(chosen.len() > 1, "not all sessions with the same one");
+}
+
+/// A session's messages are handled in their order, also on another server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_order_of_a_session_is_kept_across_servers() {
+    const MESSAGES: u64 = 2_000;
+    let (cluster, shared) = (pitaya::in_process(), Arc::<Shared>::default());
+    let gate = Node::start(gate(&cluster, "g1"), true).await;
+    let _room = Node::start(room(&cluster, "r1", &shared), false).await;
+    let mut raw = gate.client().await;
+    let sending = async {
+        let mut answers = vec![];
+        for chunk in 0..MESSAGES / 100 {
+            for id in chunk * 100 + 1..=chunk * 100 + 100 {
+                raw.send_message(&Message::request(id, "room.room.count", "")).await;
+            }
+            for _ in 0..100 {
+                let answer = raw.message().await.unwrap();
+                answers.push((answer.id, serde_json::from_slice::<u64>(&answer.body).unwrap()));
+            }
+        }
+        answers
+    };
+    let mut answers = soon("all answers", sending).await;
+    answers.sort_unstable();
+    assert!(answers.into_iter().eq((1..=MESSAGES).map(|id| (id, id - 1))));
+}
