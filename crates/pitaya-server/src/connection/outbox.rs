@@ -312,12 +312,13 @@ impl Outbox {
 
     /// A request begins to be handled.
     pub(crate) fn request_started(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        // Only the connection's task writes it, so this needs no atomic addition.
+        self.in_flight.store(self.in_flight.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// A request has been answered.
     pub(crate) fn request_ended(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.store(self.in_flight.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
     }
 
     /// Whether nothing is taken any more.
