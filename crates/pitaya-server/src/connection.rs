@@ -95,8 +95,8 @@ pub(crate) struct Connection {
     validating: Option<BoxFuture<'static, CoreResult<()>>>,
     /// Messages that wait for a permit.
     waiting: Option<Box<Waiting>>,
-    /// When a stopping server no longer waits for the handlers of this connection.
-    drain_deadline: Option<Instant>,
+    /// When whoever drains this connection no longer waits for its handlers, and why it drains.
+    drain: Option<(Instant, CloseReason)>,
     /// Until when a closing connection may write what is queued, and why it closes. A client that reads a byte now and
     /// then makes progress for ever.
     flush_deadline: Option<(Instant, CloseReason)>,
@@ -116,7 +116,7 @@ impl Connection {
             timer: Timer::new(accepted + engine.timeouts.handshake),
             validating: None,
             waiting: None,
-            drain_deadline: None,
+            drain: None,
             flush_deadline: None,
             engine,
         }
@@ -179,9 +179,10 @@ impl Connection {
     /// Lets unfinished handlers end; when the server stops, only within the grace period.
     async fn finish_handlers(&mut self) {
         let (stopping, grace) = (self.engine.closing.clone(), self.engine.options.shutdown_grace);
-        let (hurry, deadline) = (self.engine.hurry.clone(), self.drain_deadline);
+        let (hurry, drain) = (self.engine.hurry.clone(), self.drain);
         let mut grace_over = pin!(hurry.run_until_cancelled_owned(async move {
-            if let Some(deadline) = deadline {
+            // Nothing but a stop cuts handlers off.
+            if let Some((deadline, CloseReason::Shutdown)) = drain {
                 return tokio::time::sleep_until(deadline).await;
             }
             stopping.cancelled().await;
@@ -217,8 +218,7 @@ impl Connection {
                         // A client that is not in yet is not waited for.
                         continue;
                     }
-                    let grace = self.engine.options.shutdown_grace;
-                    let deadline = *self.drain_deadline.get_or_insert_with(|| now + grace);
+                    let deadline = self.drain_deadline(reason, now);
                     let hurried = reason == CloseReason::Shutdown && self.engine.hurry.is_cancelled();
                     if (all_handled && self.runner.is_empty()) || deadline <= now || hurried {
                         // Every handler has answered or had its time; what they queued goes out before the end.
@@ -407,6 +407,19 @@ impl Connection {
     fn has_room(&self) -> bool {
         let waiting = self.waiting.as_deref();
         self.runner.room() > waiting.map_or(0, Waiting::len) && !waiting.is_some_and(Waiting::is_full)
+    }
+
+    /// Until when the handlers of a draining connection are waited for. A stop that takes over from something else has the
+    /// whole grace period.
+    fn drain_deadline(&mut self, reason: CloseReason, now: Instant) -> Instant {
+        match self.drain {
+            Some((deadline, began)) if began == reason => deadline,
+            _ => {
+                let deadline = now + self.engine.options.shutdown_grace;
+                self.drain = Some((deadline, reason));
+                deadline
+            }
+        }
     }
 
     fn end_drain(&mut self, reason: CloseReason) {
