@@ -144,6 +144,7 @@ impl Connection {
     /// Runs the callbacks, then closes the socket, then lets the handlers end that are still unfinished.
     async fn close(&mut self, reason: CloseReason) {
         let (engine, session) = (Arc::clone(&self.engine), self.session.clone());
+        self.drop_what_waits();
         let mut closing = pin!(engine.sessions.close(&session, reason));
         std::future::poll_fn(|cx| {
             let closing = closing.as_mut().poll(cx);
@@ -173,6 +174,15 @@ impl Connection {
         if handlers > 0 {
             tracing::warn!(session = %session.id(), handlers, "handlers were cut off by the stop");
             engine.cut_off.fetch_add(handlers, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops what has not begun: messages that wait and validators. Nobody goes on with it, so it must not keep a permit, or
+    /// whatever a validator holds, from others.
+    fn drop_what_waits(&mut self) {
+        let dropping = AssertUnwindSafe(|| drop((self.waiting.take(), self.validating.take())));
+        if std::panic::catch_unwind(dropping).is_err() {
+            tracing::error!(session = %self.session.id(), "a handshake validator panicked when it was dropped");
         }
     }
 

@@ -179,3 +179,24 @@ async fn messages_that_wait_are_handled_before_a_stop() {
     drop((ada, bob));
     server.stop().await.unwrap();
 }
+
+/// A client that leaves while a message of its waits keeps no permit from others, also while a handler of its goes on.
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_client_has_left_takes_no_permit() {
+    let (server, gate) = serve_desk(|builder| builder.set(&settings::DISPATCH_CONCURRENCY, 2)).await;
+    let (mut ada, mut bob) = (server.pipes.established().await, server.pipes.established().await);
+    // Bob's handler ends first: the gate lets in whoever has waited longest.
+    bob.send_message(&wait(11)).await;
+    all_is_still().await;
+    ada.send_message(&wait(1)).await;
+    ada.send_message(&Message::request(2, "desk.quick", "2")).await;
+    all_is_still().await;
+    assert_eq!(gate.entered(), [11, 1]);
+    drop(ada);
+    eventually("her session has closed", || server.app.session_count() == 1).await;
+    gate.open.add_permits(1);
+    assert_eq!(answers(&mut bob).await, [11]);
+    bob.send_message(&Message::request(12, "desk.quick", "12")).await;
+    assert_eq!(answers(&mut bob).await, [12]);
+    assert_eq!(gate.entered(), [11, 1, 12]);
+}
