@@ -388,9 +388,18 @@ impl Connection {
     /// Starts messages that waited for a permit. Returns whether any has been started.
     fn handle_waiting(&mut self, cx: &mut Context<'_>, turn: &mut Turn, now: Instant) -> bool {
         let mut started = false;
-        while self.runner.room() > 0
-            && let Some(waiting) = &mut self.waiting
-        {
+        while let Some(waiting) = &mut self.waiting {
+            let look = self.outbox.look();
+            if !look.phase.takes() {
+                // It closes: what has not begun is not handled, here as in the buffer.
+                self.waiting = None;
+                break;
+            }
+            if look.is_crowded || self.runner.room() == 0 {
+                // Whoever can use a permit goes first.
+                waiting.give_way();
+                break;
+            }
             if turn.packets == 0 {
                 cx.waker().wake_by_ref();
                 break;
