@@ -44,7 +44,9 @@ impl Desk {
     /// A quarter of what may be queued for a client.
     #[request]
     async fn large(&self) -> Bytes {
-        Bytes::from((0..1_u32 << 18).flat_map(|number| number.wrapping_mul(0x9E37_79B1).to_be_bytes()).collect::<Vec<_>>())
+        Bytes::from(
+            (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(0x9E37_79B1).to_be_bytes()).collect::<Vec<_>>(),
+        )
     }
 }
 
