@@ -449,7 +449,6 @@ impl ServerBuilder {
                 write_timeout: config.get(&settings::WRITE_TIMEOUT),
                 unfinished: config.get(&settings::SESSION_UNFINISHED),
                 max_inflated: config.get(&settings::MESSAGE_MAX_INFLATED).0,
-                step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
                 drain: config.get(&settings::DRAIN_ENABLED),
                 drain_timeout: config.get(&settings::DRAIN_TIMEOUT),
                 drain_period: config.get(&settings::DRAIN_PERIOD),
