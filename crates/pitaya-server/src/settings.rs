@@ -122,11 +122,11 @@ pub static SESSION_UNFINISHED: Setting<usize> = Setting::new(
 )
 .checked(not_none);
 
-/// How long one bind or close step may take.
+/// How long one bind or close step, or one handshake validator, may take.
 pub static SESSION_STEP_TIMEOUT: Setting<Duration> = Setting::new(
     "pitaya.session.steptimeout",
     Duration::from_secs(10),
-    "The longest that one callback of a bind or a close may take.",
+    "The longest that one callback of a bind or a close, or one handshake validator, may take.",
 )
 .checked(not_zero);
 

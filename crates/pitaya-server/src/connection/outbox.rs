@@ -236,7 +236,10 @@ impl Outbox {
             let mut state = self.state();
             let forward = match state.phase {
                 Phase::Open => true,
-                Phase::Draining(_) => matches!(phase, Phase::Flushing(_) | Phase::Dead(_)),
+                // A stop takes over what was told to drain for another reason.
+                Phase::Draining(_) => {
+                    matches!(phase, Phase::Draining(CloseReason::Shutdown) | Phase::Flushing(_) | Phase::Dead(_))
+                }
                 Phase::Flushing(_) => matches!(phase, Phase::Dead(_)),
                 Phase::Dead(_) => false,
             };
