@@ -227,7 +227,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
 
 fn whole_seconds(value: &Duration) -> Result<(), &'static str> {
     let whole = value.subsec_nanos() == 0 && !value.is_zero() && *value <= LONGEST;
-    whole.then_some(()).ok_or("whole seconds, at least 1s (clients read an integer)")
+    whole.then_some(()).ok_or("whole seconds, at least 1s, at most ten years (clients read an integer)")
 }
 
 /// Longer waits are none, and would overflow the clock.
