@@ -74,14 +74,14 @@ pub(crate) fn standalone(args: &[&str]) -> Outcome {
     Ok(complaints.is_empty())
 }
 
-/// Measures what connections cost that do little, see [`idle`].
+/// Measures what connections cost that do little, see [`mod@idle`].
 pub(crate) fn idle(args: &[&str]) -> Outcome {
     let options = Options::parse(args)?;
     let programs = Programs::build(false)?;
     idle::run(&programs, &options, &describe()?, args)
 }
 
-/// Compares broadcasts, see [`broadcast`].
+/// Compares broadcasts, see [`mod@broadcast`].
 pub(crate) fn broadcast(args: &[&str]) -> Outcome {
     let options = Options::parse(args)?;
     let programs = Programs::build(options.self_check)?;

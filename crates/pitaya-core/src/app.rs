@@ -138,7 +138,8 @@ impl App {
     }
 
     /// Closes all sessions of this server, and returns how many there are. No more is read from them; requests that have
-    /// been read are answered (within `pitaya.shutdown.graceperiod`), and what was queued is written, before they close.
+    /// been read are answered (within `pitaya.shutdown.graceperiod`), and what was queued is written, before they close. A
+    /// handler that takes longer runs to its end all the same, as after any close; nobody gets its answer.
     ///
     /// It returns at once, so that a handler may call it; clients that connect later are not affected.
     #[allow(clippy::must_use_candidate, reason = "the number is told, not the purpose")]

@@ -61,7 +61,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`GroupError::NotFound`], also if the time was over; [`GroupError::NoTtl`] if the group was made without one.
+    /// [`GroupError::NotFound`], also if the group was removed because its time was over; [`GroupError::NoTtl`] if it was made
+    /// without one.
     pub async fn renew_ttl(&self) -> Result<(), GroupError> {
         self.store().renew_ttl(self.name()?).await
     }

@@ -206,8 +206,9 @@ impl ServerBuilder {
     }
 
     /// Runs a function after each handler, also when it, its arguments or the writing of its result have failed, or when it
-    /// has panicked. It sees the circumstances as the before-functions have left them, and gives the reply on, changed or
-    /// not: an answer may become an error, and an error an answer.
+    /// has panicked. What a layer refuses or gives up it does not see: layers are outside of it. It sees the circumstances
+    /// as the before-functions have left them, and gives the reply on, changed or not: an answer may become an error, and an
+    /// error an answer.
     ///
     /// After-functions run in the order of registration, each with what the one before it has returned.
     pub fn after<F, Fut>(mut self, function: F) -> Self
@@ -258,7 +259,9 @@ impl ServerBuilder {
     /// Looks at each client's handshake before it is accepted (protocol.md 2.4). Validators run in the order of
     /// registration; `name` is for the logs.
     ///
-    /// It may wait for others, within the handshake time-out, and may bind the session at once. An error refuses the
+    /// It may wait for others, as long as a step of a bind (`pitaya.session.steptimeout`) and within the handshake time-out,
+    /// and may bind the session at once. A bind that a later validator makes void is undone, but has replaced an older
+    /// session of the user by then. An error refuses the
     /// client: it gets a response with the code 400 and the error's code and text, and its connection closes.
     pub fn handshake_validator<F, Fut>(mut self, name: impl Into<Arc<str>>, validator: F) -> Self
     where
@@ -550,7 +553,6 @@ impl ServerBuilder {
                 write_timeout: config.get(&settings::WRITE_TIMEOUT),
                 unfinished: config.get(&settings::SESSION_UNFINISHED),
                 max_inflated: config.get(&settings::MESSAGE_MAX_INFLATED).0,
-                step_timeout: config.get(&settings::SESSION_STEP_TIMEOUT),
                 drain: config.get(&settings::DRAIN_ENABLED),
                 drain_timeout: config.get(&settings::DRAIN_TIMEOUT),
                 drain_period: config.get(&settings::DRAIN_PERIOD),

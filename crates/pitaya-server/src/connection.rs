@@ -95,8 +95,8 @@ pub(crate) struct Connection {
     validating: Option<BoxFuture<'static, CoreResult<()>>>,
     /// Messages that wait for a permit.
     waiting: Option<Box<Waiting>>,
-    /// When a stopping server no longer waits for the handlers of this connection.
-    drain_deadline: Option<Instant>,
+    /// When whoever drains this connection no longer waits for its handlers, and why it drains.
+    drain: Option<(Instant, CloseReason)>,
     /// Until when a closing connection may write what is queued, and why it closes. A client that reads a byte now and
     /// then makes progress for ever.
     flush_deadline: Option<(Instant, CloseReason)>,
@@ -116,7 +116,7 @@ impl Connection {
             timer: Timer::new(accepted + engine.timeouts.handshake),
             validating: None,
             waiting: None,
-            drain_deadline: None,
+            drain: None,
             flush_deadline: None,
             engine,
         }
@@ -144,6 +144,7 @@ impl Connection {
     /// Runs the callbacks, then closes the socket, then lets the handlers end that are still unfinished.
     async fn close(&mut self, reason: CloseReason) {
         let (engine, session) = (Arc::clone(&self.engine), self.session.clone());
+        self.drop_what_waits();
         let mut closing = pin!(engine.sessions.close(&session, reason));
         std::future::poll_fn(|cx| {
             let closing = closing.as_mut().poll(cx);
@@ -176,12 +177,22 @@ impl Connection {
         }
     }
 
+    /// Drops what has not begun: messages that wait and validators. Nobody goes on with it, so it must not keep a permit, or
+    /// whatever a validator holds, from others.
+    fn drop_what_waits(&mut self) {
+        let dropping = AssertUnwindSafe(|| drop((self.waiting.take(), self.validating.take())));
+        if std::panic::catch_unwind(dropping).is_err() {
+            tracing::error!(session = %self.session.id(), "a handshake validator panicked when it was dropped");
+        }
+    }
+
     /// Lets unfinished handlers end; when the server stops, only within the grace period.
     async fn finish_handlers(&mut self) {
         let (stopping, grace) = (self.engine.closing.clone(), self.engine.options.shutdown_grace);
-        let (hurry, deadline) = (self.engine.hurry.clone(), self.drain_deadline);
+        let (hurry, drain) = (self.engine.hurry.clone(), self.drain);
         let mut grace_over = pin!(hurry.run_until_cancelled_owned(async move {
-            if let Some(deadline) = deadline {
+            // Nothing but a stop cuts handlers off.
+            if let Some((deadline, CloseReason::Shutdown)) = drain {
                 return tokio::time::sleep_until(deadline).await;
             }
             stopping.cancelled().await;
@@ -217,8 +228,7 @@ impl Connection {
                         // A client that is not in yet is not waited for.
                         continue;
                     }
-                    let grace = self.engine.options.shutdown_grace;
-                    let deadline = *self.drain_deadline.get_or_insert_with(|| now + grace);
+                    let deadline = self.drain_deadline(reason, now);
                     let hurried = reason == CloseReason::Shutdown && self.engine.hurry.is_cancelled();
                     if (all_handled && self.runner.is_empty()) || deadline <= now || hurried {
                         // Every handler has answered or had its time; what they queued goes out before the end.
@@ -378,9 +388,18 @@ impl Connection {
     /// Starts messages that waited for a permit. Returns whether any has been started.
     fn handle_waiting(&mut self, cx: &mut Context<'_>, turn: &mut Turn, now: Instant) -> bool {
         let mut started = false;
-        while self.runner.room() > 0
-            && let Some(waiting) = &mut self.waiting
-        {
+        while let Some(waiting) = &mut self.waiting {
+            let look = self.outbox.look();
+            if !look.phase.takes() {
+                // It closes: what has not begun is not handled, here as in the buffer.
+                self.waiting = None;
+                break;
+            }
+            if look.is_crowded || self.runner.room() == 0 {
+                // Whoever can use a permit goes first.
+                waiting.give_way();
+                break;
+            }
             if turn.packets == 0 {
                 cx.waker().wake_by_ref();
                 break;
@@ -407,6 +426,19 @@ impl Connection {
     fn has_room(&self) -> bool {
         let waiting = self.waiting.as_deref();
         self.runner.room() > waiting.map_or(0, Waiting::len) && !waiting.is_some_and(Waiting::is_full)
+    }
+
+    /// Until when the handlers of a draining connection are waited for. A stop that takes over from something else has the
+    /// whole grace period.
+    fn drain_deadline(&mut self, reason: CloseReason, now: Instant) -> Instant {
+        match self.drain {
+            Some((deadline, began)) if began == reason => deadline,
+            _ => {
+                let deadline = now + self.engine.options.shutdown_grace;
+                self.drain = Some((deadline, reason));
+                deadline
+            }
+        }
     }
 
     fn end_drain(&mut self, reason: CloseReason) {

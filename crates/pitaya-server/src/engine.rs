@@ -64,7 +64,6 @@ pub(crate) struct Options {
     pub(crate) write_timeout: Duration,
     pub(crate) unfinished: usize,
     pub(crate) max_inflated: usize,
-    pub(crate) step_timeout: Duration,
     pub(crate) drain: bool,
     pub(crate) drain_timeout: Duration,
     pub(crate) drain_period: Duration,

@@ -160,8 +160,9 @@ async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
     }
     begin_close(engine);
     let options = &engine.options;
-    // Handlers, then what is queued, then the callbacks of the close, each with its own bound.
-    let patience = options.shutdown_grace + options.write_timeout + options.step_timeout + SLACK;
+    // Handlers, then what is queued, then the steps of the close, each with its own bound.
+    let bounded = options.shutdown_grace + options.write_timeout + SLACK;
+    let patience = engine.sessions.longest_close().saturating_add(bounded);
     let ended = engine.work.stop(patience);
     tokio::pin!(ended);
     tokio::select! {

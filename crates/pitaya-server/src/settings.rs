@@ -130,11 +130,11 @@ pub static SESSION_UNIQUE: Setting<bool> = Setting::new(
      session is closed all the same.",
 );
 
-/// How long one bind or close step may take.
+/// How long one bind or close step, or one handshake validator, may take.
 pub static SESSION_STEP_TIMEOUT: Setting<Duration> = Setting::new(
     "pitaya.session.steptimeout",
     Duration::from_secs(10),
-    "The longest that one callback of a bind or a close may take.",
+    "The longest that one callback of a bind or a close, or one handshake validator, may take.",
 )
 .checked(not_zero);
 
@@ -236,7 +236,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
 
 fn whole_seconds(value: &Duration) -> Result<(), &'static str> {
     let whole = value.subsec_nanos() == 0 && !value.is_zero() && *value <= LONGEST;
-    whole.then_some(()).ok_or("whole seconds, at least 1s (clients read an integer)")
+    whole.then_some(()).ok_or("whole seconds, at least 1s, at most ten years (clients read an integer)")
 }
 
 /// Longer waits are none, and would overflow the clock.

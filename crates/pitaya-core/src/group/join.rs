@@ -48,14 +48,21 @@ impl<'a> Join<'a> {
         let Self { group, session, leaves, leave_on_close } = self;
         let (name, store) = (group.name()?, group.store());
         let uid = session.member_uid()?;
+        // Before the store is asked: whoever gives up waiting for it may have joined all the same.
+        let noted = leave_on_close && session.will_leave(&uid, name)?;
         let joined = match &leaves {
-            Some(leaves) => store.move_to(name, &uid, &**leaves).await?,
+            Some(leaves) => store.move_to(name, &uid, &**leaves).await,
             None => match store.add(name, &uid).await {
-                Ok(()) => Joined::default(),
-                Err(GroupError::MemberAlreadyExists) => Joined { was_member: true, left: Vec::new() },
-                Err(error) => return Err(error),
+                Ok(()) => Ok(Joined::default()),
+                Err(GroupError::MemberAlreadyExists) => Ok(Joined { was_member: true, left: Vec::new() }),
+                Err(error) => Err(error),
             },
         };
+        let joined = joined.inspect_err(|_| {
+            if noted {
+                session.forget_group(name);
+            }
+        })?;
         for left in &joined.left {
             session.forget_group(left);
         }

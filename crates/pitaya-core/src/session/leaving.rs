@@ -51,6 +51,15 @@ impl Session {
         }
     }
 
+    /// Notes that its user, who is about to join, leaves this group when the session closes. Returns whether that is new.
+    pub(crate) fn will_leave(&self, uid: &Uid, group: &GroupName) -> Result<bool, GroupError> {
+        let known = self.state().leave_list.as_deref().is_some_and(|list| list.groups.contains_key(group));
+        if known || self.enter(uid, std::slice::from_ref(group)) {
+            return Ok(!known);
+        }
+        Err(self.member_uid().err().unwrap_or(GroupError::SessionClosed))
+    }
+
     /// Notes that its user, who has just joined, leaves this group when the session closes. If it has closed meanwhile, the
     /// user leaves at once.
     pub(crate) async fn leave_on_close(&self, uid: &Uid, group: &GroupName) -> Result<(), GroupError> {

@@ -113,6 +113,15 @@ impl SessionPool {
         sessions.len()
     }
 
+    /// The longest that the end of a session may take: leaving groups, undoing the bind, and each callback, all with a bound
+    /// of their own. Callbacks that are added later are not counted. For engines.
+    #[must_use]
+    pub fn longest_close(&self) -> Duration {
+        let own = self.all().iter().map(|session| session.state().on_close.len()).max().unwrap_or_default();
+        let steps = 1 + 2 * self.steps().len() + own;
+        self.step_timeout().saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
+    }
+
     /// Runs the handshake validators of the app; `None` if there are none. For engines.
     #[must_use]
     pub fn validate(&self, session: &Session, handshake: HandshakeData) -> Option<BoxFuture<'static, Result<()>>> {

@@ -26,8 +26,9 @@ use crate::engine::Engine;
 /// How much is read at once. The space lies on the stack of the thread that polls, so an idle connection holds none.
 const READ_AT_ONCE: usize = 16 * 1024;
 
-/// A batch larger than this gives its buffer back as soon as it has been written.
-const KEEP: usize = 16 * 1024;
+/// A batch larger than this gives its buffer back as soon as it has been written. Small: when thousands of connections each
+/// keep a larger one until their next heartbeat, an allocator cannot give the memory back to the system any more.
+const KEEP: usize = 2 * 1024;
 
 /// A client that is told goodbye and sends nothing for so long will not mind that we close.
 const QUIET: Duration = Duration::from_secs(1);

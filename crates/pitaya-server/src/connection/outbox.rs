@@ -236,7 +236,10 @@ impl Outbox {
             let mut state = self.state();
             let forward = match state.phase {
                 Phase::Open => true,
-                Phase::Draining(_) => matches!(phase, Phase::Flushing(_) | Phase::Dead(_)),
+                // A stop takes over what was told to drain for another reason.
+                Phase::Draining(_) => {
+                    matches!(phase, Phase::Draining(CloseReason::Shutdown) | Phase::Flushing(_) | Phase::Dead(_))
+                }
                 Phase::Flushing(_) => matches!(phase, Phase::Dead(_)),
                 Phase::Dead(_) => false,
             };
@@ -312,12 +315,13 @@ impl Outbox {
 
     /// A request begins to be handled.
     pub(crate) fn request_started(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        // Only the connection's task writes it, so this needs no atomic addition.
+        self.in_flight.store(self.in_flight.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// A request has been answered.
     pub(crate) fn request_ended(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.store(self.in_flight.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
     }
 
     /// Whether nothing is taken any more.

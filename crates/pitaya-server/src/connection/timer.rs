@@ -77,7 +77,7 @@ impl Connection {
     pub(super) fn arm_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
         let protocol = self.protocol.deadline().map(Instant::from_std);
         let write = self.wire.stalled_since().map(|since| since + self.engine.options.write_timeout);
-        let drain = self.drain_deadline.filter(|deadline| *deadline > now);
+        let drain = self.drain.map(|(deadline, _)| deadline).filter(|deadline| *deadline > now);
         let flush = self.flush_deadline.map(|(deadline, _)| deadline);
         let earliest = [protocol, write, drain, flush].into_iter().flatten().min();
         // Without any deadline the timer stays where it is: firing for nothing costs a look.

@@ -73,6 +73,12 @@ impl Waiting {
         }
     }
 
+    /// Goes to the end of the queue for permits, with the next [`poll_permit`](Self::poll_permit).
+    pub(super) fn give_way(&mut self) {
+        // The clone does not wait, and what it replaces no longer does.
+        self.permit = self.permit.clone();
+    }
+
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         self.messages.pop_front().map(|message| message.body)
     }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use pitaya::{Error, Json, Result, Server, ServerBuilder, extract::State, handlers, settings};
-use pitaya_protocol::Message;
+use pitaya::{Bytes, Error, Json, Result, Server, ServerBuilder, extract::State, handlers, settings};
+use pitaya_protocol::{Message, PacketKind};
 use tokio::{
     io::DuplexStream,
     sync::Semaphore,
@@ -39,6 +39,14 @@ impl Desk {
     async fn quick(&self, gate: State<Gate>, Json(number): Json<u64>) -> Json<u64> {
         gate.entered.lock().unwrap().push(number);
         Json(number)
+    }
+
+    /// A quarter of what may be queued for a client.
+    #[request]
+    async fn large(&self) -> Bytes {
+        Bytes::from(
+            (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(0x9E37_79B1).to_be_bytes()).collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -178,4 +186,63 @@ async fn messages_that_wait_are_handled_before_a_stop() {
     assert_eq!(answers(&mut bob).await, [11, 12]);
     drop((ada, bob));
     server.stop().await.unwrap();
+}
+
+/// A client that leaves while a message of its waits keeps no permit from others, also while a handler of its goes on.
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_client_has_left_takes_no_permit() {
+    let (server, gate) = serve_desk(|builder| builder.set(&settings::DISPATCH_CONCURRENCY, 2)).await;
+    let (mut ada, mut bob) = (server.pipes.established().await, server.pipes.established().await);
+    // Bob's handler ends first: the gate lets in whoever has waited longest.
+    bob.send_message(&wait(11)).await;
+    all_is_still().await;
+    ada.send_message(&wait(1)).await;
+    ada.send_message(&Message::request(2, "desk.quick", "2")).await;
+    all_is_still().await;
+    assert_eq!(gate.entered(), [11, 1]);
+    drop(ada);
+    eventually("her session has closed", || server.app.session_count() == 1).await;
+    gate.open.add_permits(1);
+    assert_eq!(answers(&mut bob).await, [11]);
+    bob.send_message(&Message::request(12, "desk.quick", "12")).await;
+    assert_eq!(answers(&mut bob).await, [12]);
+    assert_eq!(gate.entered(), [11, 1, 12]);
+}
+
+/// As with messages that have not waited: behind one that breaks the protocol nothing is handled.
+#[tokio::test(start_paused = true)]
+async fn nothing_that_waits_is_handled_when_the_connection_closes() {
+    let (server, gate) = serve_desk(|builder| builder.set(&settings::DISPATCH_CONCURRENCY, 1)).await;
+    let (mut ada, mut bob) = (server.pipes.established().await, server.pipes.established().await);
+    bob.send_message(&wait(11)).await;
+    all_is_still().await;
+    ada.send_message(&Message::request(1, "desk.quick", "1")).await;
+    ada.send_packet(PacketKind::Data, b"\xff").await;
+    ada.send_message(&Message::request(3, "desk.quick", "3")).await;
+    all_is_still().await;
+    gate.open.add_permits(1);
+    assert_eq!(answers(&mut ada).await, [1]);
+    assert_eq!(ada.packet().await, None);
+    assert_eq!(answers(&mut bob).await, [11]);
+    assert_eq!(gate.entered(), [11, 1]);
+}
+
+/// Messages that have waited are handled no faster than their client reads the answers.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_is_not_overrun_by_the_answers_to_what_has_waited() {
+    let permits = |builder: ServerBuilder| builder.set(&settings::DISPATCH_CONCURRENCY, 1);
+    let (server, gate) = serve_desk(permits).await;
+    let (mut ada, mut bob) = (server.pipes.established().await, server.pipes.established().await);
+    bob.send_message(&wait(11)).await;
+    all_is_still().await;
+    for number in 1..=10 {
+        ada.send_message(&Message::request(number, "desk.large", "")).await;
+    }
+    all_is_still().await;
+    gate.open.add_permits(1);
+    assert_eq!(answers(&mut bob).await, [11]);
+    // Her answers are not read yet: she has given back what she cannot use.
+    bob.send_message(&Message::request(12, "desk.quick", "12")).await;
+    assert_eq!(answers(&mut bob).await, [12]);
+    assert_eq!(answers(&mut ada).await, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 }

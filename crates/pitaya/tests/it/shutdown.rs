@@ -27,7 +27,7 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use crate::support::{PATIENCE, Raw, Recorder, Running, encode_message, eventually, serve, soon};
+use crate::support::{Events, PATIENCE, Raw, Recorder, Running, encode_message, eventually, serve, soon};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -569,4 +569,49 @@ async fn idle_connections_on_sockets_are_kicked_and_closed() {
     }
     drop(clients);
     scene.server.stop().await.unwrap();
+}
+
+/// Tells when the components stop.
+struct Last(Events);
+
+impl pitaya::Lifecycle for Last {
+    async fn before_shutdown(&self, _app: &pitaya::App) -> Result<()> {
+        self.0.add("before_shutdown");
+        Ok(())
+    }
+}
+
+/// Each callback of a close has a bound of its own, and a stop waits for all of them.
+#[tokio::test(start_paused = true)]
+async fn components_stop_after_the_last_callback_of_a_close() {
+    let events = Events::default();
+    let mut scene = scene_with(|mut builder| {
+        builder = builder.module("last", Last(events.clone()));
+        for _ in 0..4 {
+            let told = events.clone();
+            builder = builder.on_close(move |_, _| {
+                let told = told.clone();
+                async move {
+                    sleep(secs(9)).await;
+                    told.add("closed");
+                }
+            });
+        }
+        builder
+    })
+    .await;
+    let (raw, session) = scene.joined("ada").await;
+    for _ in 0..2 {
+        let told = events.clone();
+        session
+            .on_close(async move |_| {
+                sleep(secs(9)).await;
+                told.add("own");
+            })
+            .unwrap();
+    }
+    scene.server.begin_stop();
+    drop(raw);
+    scene.server.stop().await.unwrap();
+    assert_eq!(events.all(), ["own", "own", "closed", "closed", "closed", "closed", "before_shutdown"]);
 }

@@ -1,12 +1,13 @@
 //! What the tests share: a server on free ports, a client that writes raw bytes, a reporter that remembers.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     future::IntoFuture as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -227,24 +228,42 @@ impl Drop for ConfigFile {
     }
 }
 
-/// What the thread of a test logs, from now until the guard is dropped: one line per event. For tests on one thread.
-pub(crate) fn logs() -> (Events, tracing::subscriber::DefaultGuard) {
-    let events = Events::default();
-    let writer = events.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .with_writer(move || LogLine(writer.clone()))
-        .finish();
-    (events, tracing::subscriber::set_default(subscriber))
+thread_local! {
+    /// Where this thread's log lines go.
+    static LOGGED: RefCell<Option<Events>> = const { RefCell::new(None) };
 }
 
-struct LogLine(Events);
+/// What the thread of a test logs, from now until the guard is dropped: one line per event. For tests on one thread.
+///
+/// One subscriber serves all tests: those that come and go with their tests make others lose lines.
+pub(crate) fn logs() -> (Events, LogGuard) {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_target(false);
+        tracing::subscriber::set_global_default(subscriber.with_writer(|| LogLine).finish()).unwrap();
+    });
+    let events = Events::default();
+    LOGGED.set(Some(events.clone()));
+    (events, LogGuard)
+}
+
+pub(crate) struct LogGuard;
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        LOGGED.set(None);
+    }
+}
+
+struct LogLine;
 
 impl std::io::Write for LogLine {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.add(String::from_utf8_lossy(line).trim());
+        LOGGED.with_borrow(|events| {
+            if let Some(events) = events {
+                events.add(String::from_utf8_lossy(line).trim());
+            }
+        });
         Ok(line.len())
     }
 

@@ -239,3 +239,35 @@ async fn a_validator_may_close_instead_of_refusing() {
     assert!(failed.is_err());
     eventually("nobody is left", || server.app.session_count() == 0).await;
 }
+
+/// What a validator holds is free before the callbacks of the close run.
+#[tokio::test(start_paused = true)]
+async fn a_validator_is_dropped_when_its_client_leaves() {
+    let (events, tables) = (Events::default(), Arc::new(Semaphore::new(1)));
+    let (told, left) = (events.clone(), Arc::clone(&tables));
+    let server = serve(
+        game()
+            .handshake_validator("slow", move |_, _| {
+                let tables = Arc::clone(&tables);
+                async move {
+                    let _table = tables.acquire().await.map_err(Error::internal)?;
+                    std::future::pending().await
+                }
+            })
+            .on_close(move |_, reason| {
+                let (told, left) = (told.clone(), Arc::clone(&left));
+                async move {
+                    drop(left.acquire().await);
+                    told.add(format!("{reason:?}"));
+                }
+            }),
+    )
+    .await;
+    let mut raw = server.pipes.raw().await;
+    raw.send_packet(PacketKind::Handshake, &HandshakeData::default().to_json()).await;
+    eventually("the session is there", || server.app.session_count() == 1).await;
+    drop(raw);
+    let start = Instant::now();
+    eventually("the callback has ended", || events.all() == ["ClientClosed"]).await;
+    assert!(start.elapsed().as_secs() == 0, "{:?}", start.elapsed());
+}

@@ -331,6 +331,32 @@ async fn a_session_that_closes_while_it_joins_is_no_member() {
     gone(&server, new, &[]).await;
 }
 
+/// A handler may be given up (by a time-out, say) while its join waits for the store.
+#[tokio::test]
+async fn a_join_that_is_given_up_half_way_is_left_on_close_all_the_same() {
+    let store = store::Shared::default();
+    let server = serve(Server::frontend("game").groups(store.clone())).await;
+    let [old, room] = made(&server.app, ["old", "room"]).await;
+    let ada = player(&server, "ada").await;
+    old.join(&ada.session).await.unwrap();
+    let gate = store.hold("remove");
+    let (joining, session) = (room.clone(), ada.session.clone());
+    let joining = tokio::task::spawn(async move { joining.join(&session).leave_others().leave_on_close().await });
+    eventually("the store is asked to remove the user from the other", || store.count("remove") == 1).await;
+    joining.abort();
+    assert!(joining.await.is_err());
+    assert_eq!(groups_of(&server.app, "ada").await, ["old", "room"]);
+    gate.add_permits(2);
+    gone(&server, ada, &["old"]).await;
+    // One that fails is not noted.
+    let bob = player(&server, "bob").await;
+    let nowhere = server.app.group("nowhere");
+    assert!(matches!(nowhere.join(&bob.session).leave_on_close().await, Err(GroupError::NotFound)));
+    nowhere.create().await.unwrap();
+    nowhere.join(&bob.session).await.unwrap();
+    gone(&server, bob, &["nowhere"]).await;
+}
+
 #[tokio::test]
 async fn all_members_of_a_group_are_kicked_and_nobody_else() {
     let server = bare().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pitaya::{
     App, Bytes, CloseReason, Error, Result, Server, ServerBuilder, Session, extract::State, handlers, settings,
 };
-use pitaya_protocol::{Message, MessageKind};
+use pitaya_protocol::{Message, MessageKind, PacketKind};
 use tokio::{
     sync::Semaphore,
     time::{Duration, Instant},
@@ -150,4 +150,46 @@ async fn close_all_waits_for_a_handler_no_longer_than_the_grace_period() {
     assert_eq!(raw.packet().await, None);
     assert_eq!(start.elapsed().as_secs(), 3);
     gate.add_permits(1);
+}
+
+/// Only a stop cuts handlers off, and what ran longer than the grace period of a `close_all` is no failure of a later one.
+#[tokio::test(start_paused = true)]
+async fn a_handler_runs_to_its_end_when_close_all_no_longer_waits_for_it() {
+    let (gate, events) = (Arc::new(Semaphore::new(0)), Events::default());
+    let server = serve(game(&gate, &events).set(&settings::SHUTDOWN_GRACE, Duration::from_secs(3))).await;
+    let mut raw = server.pipes.established().await;
+    raw.send_message(&Message::request(1, "desk.wait", "x")).await;
+    let session = server.app.sessions().remove(0);
+    eventually("it is handled", || session.requests_in_flight() == 1).await;
+    server.app.close_all();
+    assert_eq!(raw.packet().await, None);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    gate.add_permits(1);
+    eventually("the handler has ended", || gate.available_permits() == 0).await;
+    server.stop().await.unwrap();
+}
+
+/// A stop is a stop, whatever has begun to close its sessions: the second signal hurries it.
+#[tokio::test(start_paused = true)]
+async fn a_stop_takes_over_from_close_all() {
+    let (gate, events) = (Arc::new(Semaphore::new(0)), Events::default());
+    let mut server = serve(game(&gate, &events).set(&settings::SHUTDOWN_GRACE, Duration::from_secs(30))).await;
+    let mut raw = server.pipes.established().await;
+    raw.send_message(&Message::request(1, "desk.wait", "x")).await;
+    let session = server.app.sessions().remove(0);
+    eventually("it is handled", || session.requests_in_flight() == 1).await;
+    let start = Instant::now();
+    server.app.close_all();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    server.begin_stop();
+    // The stop has a grace period of its own.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(!session.is_closed());
+    server.hurry();
+    assert_eq!(raw.packet_but_heartbeat().await.map(|packet| packet.kind), Some(PacketKind::Kick));
+    assert_eq!(raw.packet().await, None);
+    assert_eq!(start.elapsed().as_secs(), 40);
+    drop(raw);
+    assert!(matches!(server.stop().await, Err(pitaya::ServeError::NotDrained { count: 1 })));
+    assert_eq!(events.all(), ["Shutdown"]);
 }

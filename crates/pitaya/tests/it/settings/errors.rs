@@ -187,3 +187,47 @@ fn values_and_tables_are_not_mixed_up() {
           allowed is a duration such as 5s, 100ms or 1m30s, or a number of seconds"]
     );
 }
+
+/// What stands in a wrong place of a file may be a password.
+#[test]
+fn a_syntax_error_shows_nothing_of_the_line() {
+    let cases = [
+        ("yaml", "password: *hunter2\n"),
+        ("yaml", "password: !hunter2 x\n"),
+        ("yaml", "password: !!hunter2 x\n"),
+        ("yaml", "password: @hunter2\n"),
+        ("yaml", "password: %hunter2\n"),
+        ("yaml", "password: `hunter2\n"),
+        ("yaml", "password: |hunter2\n"),
+        ("yaml", "password: hunter2: x\n"),
+        ("yaml", "password: \"hunter2\\q\"\n"),
+        ("yaml", "password: 'hunter2\n"),
+        ("yaml", "password: &hunter2 *hunter2\n"),
+        ("yaml", "password: !!int hunter2\n"),
+        ("yaml", "password: !!bool hunter2\n"),
+        ("yaml", "password: !!float hunter2\n"),
+        ("yaml", "password: !!null hunter2\n"),
+        ("yaml", "password: !!binary hunter2\n"),
+        ("yaml", "? {hunter2: 1}\n: 2\n"),
+        ("toml", "password = hunter2\n"),
+        ("toml", "password = 'hunter2\n"),
+        ("toml", "password = \"hunter2\\q\"\n"),
+        ("toml", "password = 'x' hunter2\n"),
+        ("toml", "password = 1hunter2\n"),
+        ("toml", "hunter2\n"),
+        ("json", r#"{"password": hunter2}"#),
+        ("json", r#"{"password": "hunter2\q"}"#),
+        ("json", r#"{"password": "hunter2"#),
+        ("json", r#"{"password": "x" "hunter2"}"#),
+    ];
+    for (extension, text) in cases {
+        let file = ConfigFile::new(extension, text);
+        let mut sources = Sources::default();
+        sources.file(file.path());
+        let told: Vec<_> = match Table::new(settings::rows()).resolve(sources) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        };
+        assert!(told.iter().all(|told| !told.contains("hunter")), "{text:?}: {told:?}");
+    }
+}
