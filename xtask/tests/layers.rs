@@ -10,13 +10,14 @@ use serde_json::Value;
 
 /// What each crate of the workspace may use of the others. A crate that is missing here may use none, and fails the test
 /// until somebody has decided on which layer it lives.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("pitaya-protocol", &[]),
     ("pitaya-fixtures", &[]),
     ("pitaya-macros", &[]),
     ("pitaya-core", &["pitaya-protocol"]),
     ("pitaya-client", &["pitaya-protocol"]),
     ("pitaya-etcd", &["pitaya-core"]),
+    ("pitaya-nats", &["pitaya-core"]),
     ("pitaya-server", &["pitaya-core", "pitaya-protocol"]),
     ("pitaya", &["pitaya-core", "pitaya-macros", "pitaya-server"]),
     ("pitaya-test", &["pitaya", "pitaya-client"]),

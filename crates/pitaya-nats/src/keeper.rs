@@ -53,11 +53,14 @@ pub(crate) trait End: Send + 'static {
     /// server knows.
     fn attach(&mut self, connection: Arc<Connection>, echo: Echo) -> impl Future<Output = Result<(), RpcError>> + Send;
 
-    /// Says that there will be two connections for a while.
+    /// Says that there will be two connections for a while, on which the same messages come.
     fn overlap(&mut self) {}
 
     /// Leaves all connections but the newest that was attached.
     fn detach(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Says that no message comes twice any more.
+    fn settled(&mut self) {}
 
     /// The connection has been broken for more than a moment.
     fn disconnected(&mut self, _reason: &RpcError) {}
@@ -130,8 +133,15 @@ struct Keeper<E> {
     end: E,
     context: ClusterContext,
     connection: Arc<Connection>,
-    /// The connection before this one, and until when it is read.
-    leaving: Option<(Arc<Connection>, Instant)>,
+    /// What is left of the connection before this one.
+    leaving: Option<Leaving>,
+}
+
+struct Leaving {
+    /// Still read.
+    old: Option<Arc<Connection>>,
+    /// When the next step is taken: to close it, or to forget which messages came by it.
+    next: Instant,
 }
 
 type Opening = Pin<Box<dyn Future<Output = (Arc<Connection>, Echo)> + Send>>;
@@ -166,7 +176,7 @@ impl<E: End> Keeper<E> {
                 opening = Some(Box::pin(self.connector.clone().another(Arc::clone(&self.connection))));
             }
             let told_at = broken.and_then(|(since, told)| (!told).then_some(since + MOMENT));
-            let leave_at = self.leaving.as_ref().map(|(_, at)| *at);
+            let leave_at = self.leaving.as_ref().map(|leaving| leaving.next);
             tokio::select! {
                 () = stopping.cancelled() => break,
                 command = self.end.next() => self.end.run(command).await,
@@ -192,7 +202,7 @@ impl<E: End> Keeper<E> {
         self.link.close();
         self.end.disconnected(&RpcError::Closed);
         self.connection.close(CLOSING).await;
-        if let Some((old, _)) = self.leaving {
+        if let Some(old) = self.leaving.and_then(|leaving| leaving.old) {
             old.close(CLOSING).await;
         }
     }
@@ -223,19 +233,25 @@ impl<E: End> Keeper<E> {
         if let Err(error) = timeout(self.connector.options.timeout, attached).await.unwrap_or(Err(RpcError::Closed)) {
             tracing::warn!(%error, "another NATS server was found, but could not be used");
             self.end.detach().await;
+            self.leaving = Some(Leaving { old: None, next: Instant::now() + OVERLAP });
             return false;
         }
         tracing::info!("another NATS server is used now");
         self.link.set(Arc::clone(&connection));
         let old = std::mem::replace(&mut self.connection, connection);
-        self.leaving = Some((old, Instant::now() + OVERLAP));
+        self.leaving = Some(Leaving { old: Some(old), next: Instant::now() + OVERLAP });
         true
     }
 
+    /// Takes the next step of a change.
     async fn leave(&mut self) {
-        if let Some((old, _)) = self.leaving.take() {
+        if let Some(old) = self.leaving.take().and_then(|leaving| leaving.old) {
             self.end.detach().await;
             old.close(CLOSING).await;
+            // What came by it last may still be on its way by the other one.
+            self.leaving = Some(Leaving { old: None, next: Instant::now() + OVERLAP });
+        } else {
+            self.end.settled();
         }
     }
 }

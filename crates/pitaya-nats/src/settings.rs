@@ -234,6 +234,24 @@ mod tests {
     }
 
     #[test]
+    fn presets_have_the_numbers_of_the_others() {
+        let of = |preset| {
+            let mut config = Config::default();
+            if let Some(preset) = preset {
+                config.set_preset(preset);
+            }
+            let numbers = [&SERVICES, &BUFFER_MESSAGES, &BUFFER_PUSH, &CLIENT_RETRIES, &SERVER_RETRIES];
+            let timeouts = [&CLIENT_CONNECTION_TIMEOUT, &SERVER_CONNECTION_TIMEOUT, &CLIENT_REQUEST_TIMEOUT];
+            (numbers.map(|row| config.get(row)), timeouts.map(|row| config.get(row).as_secs()))
+        };
+        assert_eq!(of(None), ([65_536, 16_384, 16_384, 0, 0], [5, 5, 5]));
+        assert_eq!(of(Some(Preset::Docs2020)), ([10, 7, 100, 3, 3], [5, 5, 5]));
+        for go in [Preset::GoV2, Preset::GoV3] {
+            assert_eq!(of(Some(go)), ([30, 75, 100, 15, 15], [2, 2, 5]));
+        }
+    }
+
+    #[test]
     fn wrong_values_name_their_key_and_what_is_allowed() {
         let table = Table::new(rows());
         let cases = [

@@ -198,6 +198,9 @@ impl End for Subscriptions {
             // All ends with the others.
             self.attached = vec![newest];
         }
+    }
+
+    fn settled(&mut self) {
         self.intake.recent.end();
     }
 

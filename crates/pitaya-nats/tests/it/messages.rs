@@ -162,3 +162,36 @@ async fn foreign_peers_are_understood() {
     let (answer, ()) = soon(async { tokio::join!(call, answer) }).await;
     assert_eq!(answer.unwrap(), "answer");
 }
+
+/// More than may wait of one subscription.
+const MANY: usize = (1 << 18) + 10_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_the_library_throws_away_is_counted() {
+    let nats = Nats::start().await;
+    let c1 = Node::start("connector", "c1", &nats.url()).await;
+    let go = async_nats::connect(nats.url()).await.unwrap();
+    // An engine that breaks its promise never to wait.
+    let seen = std::sync::Arc::clone(&c1.seen);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (locked, lock) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _blocked = seen.blocked.lock().unwrap();
+        locked.send(()).unwrap();
+        // An error if the test has failed.
+        let _ = released.recv();
+    });
+    lock.await.unwrap();
+    go.publish("pitaya/servers/connector/c1", "block".into()).await.unwrap();
+    let some = async {
+        for _ in 0..MANY {
+            go.publish("pitaya/servers/connector/c1", "x".into()).await.unwrap();
+        }
+    };
+    soon(some).await;
+    eventually("messages are thrown away", || c1.dropped.count() > 0).await;
+    release.send(()).unwrap();
+    eventually("the others have come", || c1.seen.requests.lock().unwrap().len() > 1 << 18).await;
+    assert!(c1.seen.requests.lock().unwrap().len() < MANY + 1);
+    c1.until_answered(&c1).await;
+}

@@ -75,6 +75,8 @@ pub(crate) struct Seen {
     pub(crate) binds: Mutex<Vec<Bytes>>,
     /// Requests that are not answered.
     pub(crate) kept: Mutex<Vec<Responder>>,
+    /// Locked as long as a request may block.
+    pub(crate) blocked: Mutex<()>,
     tasks: Tasks,
 }
 
@@ -155,11 +157,12 @@ pub(crate) fn texts(list: &Mutex<Vec<Bytes>>) -> Vec<String> {
 }
 
 impl RpcService for Seen {
-    /// `keep` is not answered, `large <n>` is answered with so many bytes, `panic` panics, the rest is echoed.
+    /// `keep` is not answered, `block` waits until the test says so, `large <n>` is answered with so many bytes, `panic` panics, the rest is echoed.
     fn request(&self, request: Bytes, responder: Responder) {
         self.requests.lock().unwrap().push(request.clone());
         match std::str::from_utf8(&request).unwrap_or_default().split(' ').collect::<Vec<_>>()[..] {
             ["keep"] => self.kept.lock().unwrap().push(responder),
+            ["block"] => drop(self.blocked.lock().unwrap()),
             ["panic"] => panic!("on purpose"),
             ["large", len] => {
                 let answer = vec![b'x'; len.parse().unwrap()];
