@@ -114,7 +114,6 @@ async fn k10_each_renewal_is_logged_if_it_shall_be() {
         let settings = [("endpoints", &*proxy.address()), ("heartbeatinterval", "1s"), ("heartbeatlog", wanted)];
         let node = Node::start("gate", wanted, &settings).await;
         proxy.count_anew();
-        let before = log.lines(&["DEBUG", "pitaya_etcd"]).len();
         let lines = || log.lines(&["DEBUG", "pitaya_etcd", "lease renewed", wanted]).len();
         let begin = Instant::now();
         eventually("the lease has been renewed", async || proxy.calls("LeaseKeepAlive").len() >= 3).await;
@@ -123,7 +122,7 @@ async fn k10_each_renewal_is_logged_if_it_shall_be() {
             let is_logged = async || lines() == proxy.calls("LeaseKeepAlive").len();
             eventually("each renewal has its line", is_logged).await;
         } else {
-            assert_eq!(log.lines(&["DEBUG", "pitaya_etcd"]).len(), before, "{}", log.text());
+            assert_eq!(lines(), 0);
         }
         node.discovery.leave().await;
     }
