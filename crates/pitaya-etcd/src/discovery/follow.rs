@@ -45,7 +45,6 @@ impl Watcher {
     /// Follows the changes, and compares everything now and then. It ends with its task.
     pub(super) async fn run(mut self) {
         let signals = Arc::clone(&self.signals);
-        let mut sync_at = Instant::now() + self.options.sync_interval;
         let (mut pause, mut is_failing) = (SHORTEST_PAUSE, false);
         loop {
             let result = tokio::select! {
@@ -61,8 +60,8 @@ impl Watcher {
                     }
                     result.map(drop)
                 }
-                () = sleep_until(sync_at) => {
-                    sync_at = Instant::now() + self.options.sync_interval;
+                () = sleep_until(self.sync_at) => {
+                    self.sync_at = Instant::now() + self.options.sync_interval;
                     self.sync().await
                 }
                 () = signals.registered_again.notified() => self.sync().await,

@@ -47,6 +47,7 @@ impl Watcher {
         self.seen.values_mut().for_each(|seen| *seen = 0);
         (self.synced, self.next, self.behind) = (0, revision + 1, true);
         self.forget_after = Instant::now() + self.options.ttl;
+        self.sync_at = self.sync_at.min(self.forget_after);
         self.follow_anew();
         self.signals.own_key_missing.notify_one();
     }

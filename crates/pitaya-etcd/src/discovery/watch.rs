@@ -30,6 +30,8 @@ pub(super) struct Watcher {
     pub(super) synced: i64,
     /// The first revision that has not been seen yet.
     pub(super) next: i64,
+    /// When everything is compared again.
+    pub(super) sync_at: Instant,
     /// Missing keys are not believed before: etcd has lost its data, and their servers are writing them again.
     pub(super) forget_after: Instant,
     /// Whether changes may have been missed that no watch will tell: a comparison is due.
@@ -56,6 +58,7 @@ impl Watcher {
             seen: HashMap::new(),
             synced: 0,
             next: 0,
+            sync_at: Instant::now() + options.sync_interval,
             forget_after: Instant::now(),
             behind: false,
             following: Following::Paused(Instant::now()),

@@ -6,7 +6,7 @@ use pitaya_core::cluster::Discovery as _;
 use pitaya_fixtures::{Etcd, GrpcProxy, Proxy};
 use tokio::time::sleep;
 
-use crate::support::{Log, Node, eventually, json, timed};
+use crate::support::{Log, Node, config, eventually, json, timed};
 
 #[tokio::test]
 async fn servers_stay_known_while_etcd_is_dead_and_go_on_when_it_is_back() {
@@ -49,19 +49,28 @@ async fn an_etcd_without_its_data_is_filled_again() {
     ];
     let gate = Node::start("gate", "g1", &settings).await;
     let room = Node::start("room", "r1", &settings).await;
+    // One that only looks, and that only its watch can tell.
+    let observer_settings = [settings[0], settings[1], ("syncserversinterval", "10m")];
+    let observer = Node::new("gate", "g2", config(&observer_settings));
+    observer.discovery.start(&observer.context).await.unwrap();
     etcd.put("servers/room/stale", &json("room", "stale")).await;
     gate.sees(&["r1", "stale"]).await;
+    observer.sees(&["g1", "r1", "stale"]).await;
     let mut changes = gate.context.servers.watch();
     changes.mark_unchanged();
     etcd.restart_empty().await;
     eventually("both are there", async || etcd.keys("servers/").await.len() == 2).await;
     // Who has not come back is forgotten; who has was known all the time.
-    timed(changes.changed()).await.0.unwrap();
+    let (changed, took) = timed(changes.changed()).await;
+    changed.unwrap();
     assert_eq!(gate.knows(), ["r1"]);
+    assert!(took > Duration::from_secs(1), "it has the time of a lease to come back: {took:?}");
+    observer.sees(&["g1", "r1"]).await;
     room.sees(&["g1"]).await;
-    assert_eq!(log.lines(&["WARN", "etcd has lost its data"]).len(), 2);
+    assert_eq!(log.lines(&["WARN", "etcd has lost its data"]).len(), 3);
     etcd.put("servers/room/r2", &json("room", "r2")).await;
     gate.sees(&["r1", "r2"]).await;
+    observer.sees(&["g1", "r1", "r2"]).await;
     room.sees(&["g1", "r2"]).await;
 }
 
