@@ -12,7 +12,7 @@ use std::{
 };
 
 use pitaya_core::{
-    BoxFuture, Error, Result,
+    BoxFuture, Error, Result, ServerType,
     cluster::{ClusterContext, Discovery},
     config::Config,
 };
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::{
     client::Client,
     options::{self, Options},
+    settings,
 };
 use register::Registration;
 use watch::Watcher;
@@ -29,6 +30,7 @@ use watch::Watcher;
 pub struct EtcdDiscovery {
     client: Client,
     options: Options,
+    ignored: Vec<ServerType>,
     started: OnceLock<Started>,
 }
 
@@ -51,9 +53,10 @@ impl EtcdDiscovery {
     ///
     /// # Errors
     ///
-    /// An endpoint is no address, or a file of TLS cannot be read.
+    /// An endpoint is no address, a file of TLS cannot be read, or a type that is not wanted is no valid name.
     pub fn new(config: &Config) -> Result<Self> {
-        Ok(Self { client: options::client(config)?, options: Options::new(config), started: OnceLock::new() })
+        let (client, ignored) = (options::client(config)?, settings::blacklist(config)?);
+        Ok(Self { client, options: Options::new(config), ignored, started: OnceLock::new() })
     }
 }
 
@@ -92,6 +95,10 @@ impl Discovery for EtcdDiscovery {
     fn spreading(&self) -> Duration {
         let knows_others = self.started.get().is_some_and(|started| started.context.servers.now().len() > 1);
         if knows_others { self.options.shutdown_delay } else { Duration::ZERO }
+    }
+
+    fn ignored(&self) -> Vec<ServerType> {
+        self.ignored.clone()
     }
 }
 

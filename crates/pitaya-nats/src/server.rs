@@ -7,7 +7,7 @@ use std::{
 
 use pitaya_core::{
     BoxFuture, Error, Result, Uid,
-    cluster::{ClusterContext, RpcServer, RpcService},
+    cluster::{Capacity, ClusterContext, RpcServer, RpcService},
     config::Config,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +18,7 @@ use crate::{
     link::Link,
     options::Options,
     recent::Recent,
+    settings,
     subscriptions::{Command, Subscriptions},
 };
 
@@ -27,6 +28,7 @@ const MAX_COMMANDS: usize = 1024;
 /// Takes the calls, pushes, kicks and binds of other servers on NATS.
 pub struct NatsServer {
     options: Options,
+    capacity: Capacity,
     link: Arc<Link>,
     commands: OnceLock<mpsc::Sender<Command>>,
 }
@@ -38,7 +40,9 @@ impl NatsServer {
     ///
     /// The addresses cannot be read.
     pub fn new(config: &Config) -> Result<Self> {
-        Ok(Self { options: Options::of_server(config)?, link: Arc::default(), commands: OnceLock::new() })
+        let capacity =
+            Capacity { running: config.get(&settings::SERVICES), waiting: config.get(&settings::BUFFER_MESSAGES) };
+        Ok(Self { options: Options::of_server(config)?, capacity, link: Arc::default(), commands: OnceLock::new() })
     }
 
     /// Asks the task that keeps the subscriptions. None if there is none (any more).
@@ -78,6 +82,10 @@ impl RpcServer for NatsServer {
         Box::pin(async move {
             self.ask(Command::Drain).await;
         })
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.capacity
     }
 }
 

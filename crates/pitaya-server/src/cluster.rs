@@ -22,12 +22,6 @@ pub(crate) use step::ClusterStep;
 
 use crate::{engine::Engine, registry::Registry};
 
-/// How many calls of other servers run at once.
-const RUNNING: usize = 65_536;
-
-/// How many calls may wait besides.
-const WAITING: usize = 65_536;
-
 /// What an engine of a cluster has beside that of a server alone.
 pub(crate) struct Cluster {
     pub(crate) peers: Peers,
@@ -43,7 +37,9 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(peers: Peers, remotes: Registry, unique: bool) -> Self {
-        let (running, seats) = (Semaphore::new(RUNNING), Semaphore::new(RUNNING + WAITING));
+        let capacity = peers.adapters().server.capacity();
+        let seats = Semaphore::new((capacity.running + capacity.waiting).min(Semaphore::MAX_PERMITS));
+        let running = Semaphore::new(capacity.running.min(Semaphore::MAX_PERMITS));
         Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats) }
     }
 

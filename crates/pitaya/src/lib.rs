@@ -13,10 +13,13 @@ pub use pitaya_macros::handlers;
 pub use pitaya_server::{
     BuildError, MemoryGroups, Problem, Serve, ServeError, Server, ServerBuilder,
     acceptor::{HttpResponse, TcpAcceptor, WsAcceptor},
-    in_process, layers, settings, signal,
+    layers, settings, signal,
 };
 
+mod wiring;
+
 pub use bytes::Bytes;
+pub use wiring::Cluster;
 
 /// What the attribute macros expand to. Not part of the public API.
 #[doc(hidden)]

@@ -82,6 +82,11 @@ pub trait Discovery: Send + Sync + 'static {
 
     /// How long it takes until all others have seen that this server has left.
     fn spreading(&self) -> Duration;
+
+    /// Types of servers that this one does not want to know of.
+    fn ignored(&self) -> Vec<ServerType> {
+        Vec::new()
+    }
 }
 
 /// Calls other servers. Messages are encoded already; a transport neither reads nor changes them.
@@ -144,6 +149,27 @@ pub trait RpcServer: Send + Sync + 'static {
 
     /// Takes no more calls. Those that have arrived have been handed over when it resolves.
     fn drain(&self) -> BoxFuture<'_, ()>;
+
+    /// How many calls the engine takes.
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+}
+
+/// How many calls of other servers are taken; one more is refused at once, with the code `PIT-429`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// So many run at once.
+    pub running: usize,
+    /// So many wait besides.
+    pub waiting: usize,
+}
+
+/// Bounds memory, not throughput.
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { running: 65_536, waiting: 65_536 }
+    }
 }
 
 /// What handles the messages of other servers: the engine. Nothing here waits, so that one message never delays another.

@@ -1,4 +1,4 @@
-//! Several servers as one game, on the bus of one process.
+//! Several servers as one game: each test on the bus of one process, and on real etcd and NATS.
 
 use std::{
     future::IntoFuture as _,
@@ -9,11 +9,12 @@ use std::{
 };
 
 use pitaya::{
-    App, Bytes, Component, Error, Json, Protobuf, Result, ServeError, Server, ServerBuilder, Session,
+    App, Bytes, Cluster, Component, Error, Json, Protobuf, Result, ServeError, Server, ServerBuilder, Session,
     cluster::{Sticky, Wiring},
     extract::State,
     handlers,
 };
+use pitaya_fixtures::{Etcd, Nats};
 use pitaya_protocol::Message;
 use serde_json::{Value, json};
 use tokio::{
@@ -31,6 +32,73 @@ struct Node {
     pipes: Option<Pipes>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), ServeError>>,
+}
+
+/// What connects the servers of a test.
+enum World {
+    Bus(Wiring),
+    Network { etcd: Etcd, nats: Nats },
+}
+
+impl World {
+    fn bus() -> Self {
+        Self::Bus(Cluster::in_process())
+    }
+
+    async fn network() -> Self {
+        let (etcd, nats) = tokio::join!(Etcd::start(), Nats::start());
+        Self::Network { etcd, nats }
+    }
+
+    /// Makes a server one of this world.
+    fn of(&self, builder: ServerBuilder) -> ServerBuilder {
+        match self {
+            Self::Bus(cluster) => builder.cluster(cluster.clone()),
+            Self::Network { etcd, nats } => builder
+                .cluster(Cluster::from_config())
+                .set_text("pitaya.cluster.sd.etcd.endpoints", etcd.address())
+                .set_text("pitaya.cluster.sd.etcd.shutdowndelay", "100ms")
+                .set_text("pitaya.cluster.rpc.client.nats.address", nats.address())
+                .set_text("pitaya.cluster.rpc.server.nats.address", nats.url()),
+        }
+    }
+
+    fn gate(&self, id: &str) -> ServerBuilder {
+        self.of(Server::frontend("gate").id(id))
+    }
+
+    fn room(&self, id: &str, shared: &Arc<Shared>) -> ServerBuilder {
+        self.of(Server::backend("room").id(id)).handlers(Room).shared_state(Arc::clone(shared))
+    }
+}
+
+/// Each of these tests in each world.
+macro_rules! in_each_world {
+    ($($test:ident),* $(,)?) => {
+        mod in_process {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $test() {
+                    super::$test(&super::World::bus()).await;
+                }
+            )*
+        }
+
+        mod on_etcd_and_nats {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(&super::World::network().await).await;
+                }
+            )*
+        }
+    };
+}
+
+/// Waits until all these servers know each other.
+async fn acquainted(nodes: &[&Node]) {
+    let all = || nodes.iter().all(|node| node.app.servers().len() == nodes.len());
+    eventually("the servers know each other", all).await;
 }
 
 impl Node {
@@ -132,14 +200,6 @@ impl Room {
     }
 }
 
-fn room(cluster: &Wiring, id: &str, shared: &Arc<Shared>) -> ServerBuilder {
-    Server::backend("room").id(id).cluster(cluster.clone()).handlers(Room).shared_state(Arc::clone(shared))
-}
-
-fn gate(cluster: &Wiring, id: &str) -> ServerBuilder {
-    Server::frontend("gate").id(id).cluster(cluster.clone())
-}
-
 async fn request(raw: &mut Raw<DuplexStream>, route: &str, body: &str) -> std::result::Result<Value, Value> {
     static IDS: AtomicUsize = AtomicUsize::new(1);
     let id = IDS.fetch_add(1, Ordering::SeqCst) as u64;
@@ -153,12 +213,11 @@ async fn request(raw: &mut Raw<DuplexStream>, route: &str, body: &str) -> std::r
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_message_of_another_type_is_handled_there_and_answered_here() {
-    let (cluster, shared) = (pitaya::in_process(), Arc::default());
-    let gate = Node::start(gate(&cluster, "g1"), true).await;
-    let room = Node::start(room(&cluster, "r1", &shared), false).await;
-    assert_eq!(gate.app.servers().len(), 2);
+async fn a_message_of_another_type_is_handled_there_and_answered_here(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let gate = Node::start(world.gate("g1"), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&gate, &room]).await;
     let mut raw = gate.client().await;
     assert_eq!(request(&mut raw, "room.room.echo", "{\"x\":1}").await, Ok(json!({"x": 1})));
     let who = request(&mut raw, "room.room.who", "").await.unwrap();
@@ -179,18 +238,18 @@ async fn a_message_of_another_type_is_handled_there_and_answered_here() {
     assert_eq!(nobody, json!({"code": "PIT-500", "msg": "no servers available of this type"}));
 
     room.stop().await.unwrap();
-    assert_eq!(gate.app.servers().len(), 1);
+    acquainted(&[&gate]).await;
     let gone = request(&mut raw, "room.room.echo", "").await.unwrap_err();
     assert_eq!(gone["msg"], "no servers available of this type");
     drop(raw);
     gate.stop().await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend() {
-    let (cluster, shared) = (pitaya::in_process(), Arc::default());
-    let gate = Node::start(gate(&cluster, "g1"), true).await;
-    let _room = Node::start(room(&cluster, "r1", &shared), false).await;
+async fn a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let gate = Node::start(world.gate("g1"), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&gate, &room]).await;
     let mut raw = gate.client().await;
     let unbound = request(&mut raw, "room.room.push", "\"x\"").await.unwrap_err();
     assert_eq!(unbound["msg"], "you have to bind an UID to the session to do that");
@@ -227,13 +286,13 @@ async fn a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend() {
     assert_eq!(gate.app.session_count(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older() {
-    let (cluster, shared) = (pitaya::in_process(), Arc::default());
-    let one = Node::start(gate(&cluster, "g1"), true).await;
-    let two = Node::start(gate(&cluster, "g2"), true).await;
-    let lobby = Node::start(Server::frontend("lobby").cluster(cluster.clone()), true).await;
-    let _room = Node::start(room(&cluster, "r1", &shared), false).await;
+async fn the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let one = Node::start(world.gate("g1"), true).await;
+    let two = Node::start(world.gate("g2"), true).await;
+    let lobby = Node::start(world.of(Server::frontend("lobby")), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&one, &two, &lobby, &room]).await;
     let (mut first, mut other) = (one.client().await, lobby.client().await);
     for raw in [&mut first, &mut other] {
         assert!(request(raw, "room.room.bind", "\"ada\"").await.is_ok());
@@ -249,12 +308,12 @@ async fn the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older(
 }
 
 /// Pushes to users and kicks reach them wherever they are; a group of a backend as well.
-#[tokio::test(start_paused = true)]
-async fn users_are_pushed_to_and_kicked_on_any_frontend() {
-    let (cluster, shared) = (pitaya::in_process(), Arc::default());
-    let one = Node::start(gate(&cluster, "g1"), true).await;
-    let two = Node::start(gate(&cluster, "g2"), true).await;
-    let room = Node::start(room(&cluster, "r1", &shared), false).await;
+async fn users_are_pushed_to_and_kicked_on_any_frontend(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let one = Node::start(world.gate("g1"), true).await;
+    let two = Node::start(world.gate("g2"), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&one, &two, &room]).await;
     let (mut ada, mut bob) = (one.client().await, two.client().await);
     assert!(request(&mut ada, "room.room.bind", "\"ada\"").await.is_ok());
     assert!(request(&mut bob, "room.room.bind", "\"bob\"").await.is_ok());
@@ -295,12 +354,12 @@ fn remotes() -> Component {
         .build()
 }
 
-#[tokio::test(start_paused = true)]
-async fn remotes_are_called_by_type_and_by_id_and_not_by_clients() {
-    let (cluster, shared) = (pitaya::in_process(), Arc::default());
-    let gate = Node::start(gate(&cluster, "g1"), true).await;
-    let _one = Node::start(room(&cluster, "r1", &shared).remotes(remotes()), false).await;
-    let two = Node::start(room(&cluster, "r2", &shared).remotes(remotes()), false).await;
+async fn remotes_are_called_by_type_and_by_id_and_not_by_clients(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let gate = Node::start(world.gate("g1"), true).await;
+    let one = Node::start(world.room("r1", &shared).remotes(remotes()), false).await;
+    let two = Node::start(world.room("r2", &shared).remotes(remotes()), false).await;
+    acquainted(&[&gate, &one, &two]).await;
     let number = |value| Protobuf(Number { value });
     let Protobuf(doubled): Protobuf<Number> = gate.app.rpc("room.math.double", number(21)).reply().await.unwrap();
     assert_eq!(doubled.value, 42);
@@ -312,10 +371,12 @@ async fn remotes_are_called_by_type_and_by_id_and_not_by_clients() {
     assert_eq!((failed.code(), failed.message(), failed.metadata()["why"].as_str()), ("MATH-1", "not today", "closed"));
     let start = Instant::now();
     let late = gate.app.rpc("room.math.sleep", number(60)).timeout(Duration::from_secs(2)).reply::<()>().await;
-    assert_eq!((late.unwrap_err().code(), start.elapsed().as_secs()), ("PIT-408", 2));
+    assert_eq!(late.unwrap_err().code(), "PIT-408");
+    assert!((2..5).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     let start = Instant::now();
     let late = gate.app.rpc("room.math.sleep", number(60)).reply::<()>().await;
-    assert_eq!((late.unwrap_err().code(), start.elapsed().as_secs()), ("PIT-408", 5));
+    assert_eq!(late.unwrap_err().code(), "PIT-408");
+    assert!((5..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 
     // What protocol.md 4 refuses, and what is not there.
     let refused = [
@@ -343,15 +404,16 @@ async fn remotes_are_called_by_type_and_by_id_and_not_by_clients() {
 }
 
 /// Three backends, and a router that keeps a session with one of them.
-#[tokio::test(start_paused = true)]
-async fn messages_are_spread_over_backends_or_stay_with_one() {
-    let (cluster, shared) = (pitaya::in_process(), Arc::<Shared>::default());
-    let random = Node::start(gate(&cluster, "g1"), true).await;
-    let sticky = Node::start(Server::frontend("hall").cluster(cluster.clone()).router("room", Sticky), true).await;
+async fn messages_are_spread_over_backends_or_stay_with_one(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let random = Node::start(world.gate("g1"), true).await;
+    let sticky = Node::start(world.of(Server::frontend("hall")).router("room", Sticky), true).await;
     let mut rooms = Vec::new();
     for id in ["r1", "r2", "r3"] {
-        rooms.push(Node::start(room(&cluster, id, &shared), false).await);
+        rooms.push(Node::start(world.room(id, &shared), false).await);
     }
+    let [one, two, three] = &rooms[..] else { unreachable!() };
+    acquainted(&[&random, &sticky, one, two, three]).await;
     let mut raw = random.client().await;
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for _ in 0..300 {
@@ -374,12 +436,12 @@ async fn messages_are_spread_over_backends_or_stay_with_one() {
 }
 
 /// A session's messages are handled in their order, also on another server.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_order_of_a_session_is_kept_across_servers() {
+async fn the_order_of_a_session_is_kept_across_servers(world: &World) {
     const MESSAGES: u64 = 2_000;
-    let (cluster, shared) = (pitaya::in_process(), Arc::<Shared>::default());
-    let gate = Node::start(gate(&cluster, "g1"), true).await;
-    let _room = Node::start(room(&cluster, "r1", &shared), false).await;
+    let shared = Arc::<Shared>::default();
+    let gate = Node::start(world.gate("g1"), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&gate, &room]).await;
     let mut raw = gate.client().await;
     let sending = async {
         let mut answers = vec![];
@@ -398,3 +460,13 @@ async fn the_order_of_a_session_is_kept_across_servers() {
     answers.sort_unstable();
     assert!(answers.into_iter().eq((1..=MESSAGES).map(|id| (id, id - 1))));
 }
+
+in_each_world!(
+    a_message_of_another_type_is_handled_there_and_answered_here,
+    a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend,
+    the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older,
+    users_are_pushed_to_and_kicked_on_any_frontend,
+    remotes_are_called_by_type_and_by_id_and_not_by_clients,
+    messages_are_spread_over_backends_or_stay_with_one,
+    the_order_of_a_session_is_kept_across_servers,
+);
