@@ -12,7 +12,7 @@ use pitaya::{
     App, Bytes, Cluster, Component, Error, Json, Protobuf, Result, ServeError, Server, ServerBuilder, Session,
     cluster::{Sticky, Wiring},
     extract::State,
-    handlers,
+    handlers, settings,
 };
 use pitaya_fixtures::{Etcd, Nats};
 use pitaya_protocol::Message;
@@ -307,6 +307,24 @@ async fn the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older(
     }
 }
 
+async fn without_unique_sessions_both_stay_on_two_frontends(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let off = |id| world.gate(id).set(&settings::SESSION_UNIQUE, false);
+    let (one, two) = (Node::start(off("g1"), true).await, Node::start(off("g2"), true).await);
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&one, &two, &room]).await;
+    let (mut first, mut second) = (one.client().await, two.client().await);
+    for raw in [&mut first, &mut second] {
+        assert!(request(raw, "room.room.bind", "\"ada\"").await.is_ok());
+    }
+    // A push to the user reaches both.
+    room.app.push("onUser", Json(1)).to_users("gate", ["ada".try_into().unwrap()]).await.unwrap().all().unwrap();
+    for raw in [&mut first, &mut second] {
+        assert_eq!(raw.message().await.unwrap().route, "onUser");
+        assert_eq!(request(raw, "room.room.who", "").await.unwrap()["uid"], "ada");
+    }
+}
+
 /// Pushes to users and kicks reach them wherever they are; a group of a backend as well.
 async fn users_are_pushed_to_and_kicked_on_any_frontend(world: &World) {
     let shared = Arc::<Shared>::default();
@@ -465,6 +483,7 @@ in_each_world!(
     a_message_of_another_type_is_handled_there_and_answered_here,
     a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend,
     the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older,
+    without_unique_sessions_both_stay_on_two_frontends,
     users_are_pushed_to_and_kicked_on_any_frontend,
     remotes_are_called_by_type_and_by_id_and_not_by_clients,
     messages_are_spread_over_backends_or_stay_with_one,

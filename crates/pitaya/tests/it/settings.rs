@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 24] = [
+const COVERED: [(&str, &str); 25] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -55,6 +55,7 @@ const COVERED: [(&str, &str); 24] = [
         "pipelines::valid::without_struct_validation_the_handler_runs_whatever_its_argument_says",
     ),
     ("pitaya.session.unfinished", "ordering::the_number_of_unfinished_handlers_is_bounded"),
+    ("pitaya.session.unique", "cluster::without_unique_sessions_both_stay_on_two_frontends"),
     ("pitaya.session.steptimeout", "settings::a_step_of_a_bind_or_close_is_given_up_at_its_timeout"),
     (
         "pitaya.modules.starttimeout",
@@ -159,6 +160,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.buffer.handler.localprocess", "0"),
         ("pitaya.defaultpipelines.structvalidation.enabled", "perhaps"),
         ("pitaya.session.unfinished", "0"),
+        ("pitaya.session.unique", "both"),
         ("pitaya.session.steptimeout", "0s"),
         ("pitaya.modules.starttimeout", "0"),
         ("pitaya.modules.stoptimeout", "soon"),
