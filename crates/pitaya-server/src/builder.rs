@@ -559,7 +559,11 @@ impl ServerBuilder {
                 shutdown_kick: config.get(&settings::SHUTDOWN_KICK),
                 shutdown_grace: config.get(&settings::SHUTDOWN_GRACE),
             },
-            dispatch: Dispatch::new(config.get(&settings::DISPATCH_CONCURRENCY), config.get(&settings::LOCAL_BUFFER)),
+            dispatch: Dispatch::new(
+                config.get(&settings::DISPATCH_CONCURRENCY),
+                config.get(&settings::LOCAL_BUFFER),
+                config.get(&settings::REMOTE_BUFFER),
+            ),
             parts: Parts::new(
                 parts,
                 config.get(&settings::MODULE_START_TIMEOUT),

@@ -27,7 +27,7 @@ use pitaya_protocol::{Connection as Protocol, Event, HandshakeData, Packet, Role
 use tokio::{task::coop, time::Instant};
 
 pub(crate) use outbox::Outbox;
-pub(crate) use waiting::{Dispatch, Permit};
+pub(crate) use waiting::{Dispatch, Lane, Permit};
 
 use crate::{dispatch::Tag, engine::Engine, runner::SessionRunner};
 use io::{Wire, WireError};
@@ -330,12 +330,14 @@ impl Connection {
     fn handle_packet(&mut self, cx: &mut Context<'_>, packet: Packet, turn: &mut Turn, now: Instant) {
         match self.protocol.handle_packet(packet, now.into_std()) {
             Ok(Event::Data(body)) => {
-                let permit = if self.waiting.is_none() { self.permit(turn) } else { None };
+                let lane = self.lane(&body);
+                let permit = if self.waiting.is_none() { self.permit(lane, turn) } else { None };
                 match permit {
                     Some(permit) => turn.permit = self.handle_message(cx, body, permit, now),
                     None => {
                         let dispatch = &self.engine.dispatch;
-                        self.waiting.get_or_insert_with(|| Box::new(Waiting::new(dispatch))).push(body, dispatch);
+                        let waiting = self.waiting.get_or_insert_with(|| Box::new(Waiting::new(lane, dispatch)));
+                        waiting.push(body, lane, dispatch);
                     }
                 }
             }
@@ -404,7 +406,9 @@ impl Connection {
                 cx.waker().wake_by_ref();
                 break;
             }
-            let permit = turn.permit.take().map_or_else(|| waiting.poll_permit(cx), Poll::Ready);
+            let lane = waiting.lane();
+            let held = turn.permit.take().filter(|permit| permit.is_of(lane));
+            let permit = held.map_or_else(|| waiting.poll_permit(cx, &self.engine.dispatch), Poll::Ready);
             let Poll::Ready(permit) = permit else { break };
             let message = waiting.pop();
             if waiting.len() == 0 {
@@ -418,8 +422,9 @@ impl Connection {
         started
     }
 
-    fn permit(&self, turn: &mut Turn) -> Option<Permit> {
-        turn.permit.take().or_else(|| self.engine.dispatch.try_permit())
+    fn permit(&self, lane: Lane, turn: &mut Turn) -> Option<Permit> {
+        let held = turn.permit.take().filter(|permit| permit.is_of(lane));
+        held.or_else(|| self.engine.dispatch.try_permit(lane))
     }
 
     /// Whether another message may be taken from the wire.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::forward::Forwarded,
-    connection::{Connection, Permit},
+    connection::{Connection, Lane, Permit},
     metrics::Refused,
     registry::{HandlerIndex, Registered},
     runner::{Observe, Outcome},
@@ -78,6 +78,18 @@ impl Connection {
                 self.stop(id, stop);
                 Some(permit)
             }
+        }
+    }
+
+    /// Which permits a message needs. Without a cluster, nobody looks.
+    pub(crate) fn lane(&self, message: &[u8]) -> Lane {
+        if self.engine.forwarder.is_none() {
+            return Lane::Local;
+        }
+        let Ok(head) = Head::decode(message) else { return Lane::Local };
+        match head.route.resolve(&self.engine.dictionary) {
+            Ok(route) if self.engine.registry.find(route).is_none() => Lane::Forward,
+            _ => Lane::Local,
         }
     }
 

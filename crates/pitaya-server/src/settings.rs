@@ -99,7 +99,8 @@ pub static WRITE_TIMEOUT: Setting<Duration> = Setting::new(
 pub static DISPATCH_CONCURRENCY: Setting<usize> = Setting::new(
     "pitaya.concurrency.handler.dispatch",
     65_536,
-    "How many messages of clients may be unfinished at once, over all sessions; one more waits until one has ended.",
+    "How many messages of clients may be unfinished at once, over all sessions: so many that are handled here, and so many \
+     that go to other servers. One more waits until one has ended.",
 )
 .presets(&[(Preset::Docs2020, 15), (Preset::GoV2, 25), (Preset::GoV3, 25)])
 .checked(permits);
@@ -110,6 +111,16 @@ pub static LOCAL_BUFFER: Setting<usize> = Setting::new(
     1_024,
     "How many messages may wait, over all sessions, because as many are unfinished as may be; the connection of one more is \
      not read until it has its turn.",
+)
+.presets(&[(Preset::Docs2020, 20), (Preset::GoV2, 20), (Preset::GoV3, 20)])
+.checked(permits);
+
+/// How many messages wait to be forwarded before their connections are no longer read (K73).
+pub static REMOTE_BUFFER: Setting<usize> = Setting::new(
+    "pitaya.buffer.handler.remoteprocess",
+    1_024,
+    "How many messages for other servers may wait, over all sessions, because as many of them are unfinished as may be; the \
+     connection of one more is not read until it has its turn.",
 )
 .presets(&[(Preset::Docs2020, 20), (Preset::GoV2, 20), (Preset::GoV3, 20)])
 .checked(permits);
@@ -219,6 +230,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &WRITE_TIMEOUT,
         &DISPATCH_CONCURRENCY,
         &LOCAL_BUFFER,
+        &REMOTE_BUFFER,
         &STRUCT_VALIDATION,
         &SESSION_UNFINISHED,
         &SESSION_UNIQUE,

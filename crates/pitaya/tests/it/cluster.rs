@@ -189,6 +189,12 @@ impl Room {
         session.on_close(move |session| async move { events.add(format!("closed {}", session.id())) })
     }
 
+    #[request]
+    async fn never(&self, shared: State<Shared>) -> Bytes {
+        shared.calls.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+
     #[notify]
     async fn note(&self, shared: State<Shared>, Json(text): Json<String>) {
         shared.events.add(text);
@@ -322,6 +328,36 @@ async fn without_unique_sessions_both_stay_on_two_frontends(world: &World) {
     for raw in [&mut first, &mut second] {
         assert_eq!(raw.message().await.unwrap().route, "onUser");
         assert_eq!(request(raw, "room.room.who", "").await.unwrap()["uid"], "ada");
+    }
+}
+
+/// Forwarded messages have permits and waiting places of their own: when these are used up, the connections of more are not
+/// read, and everybody else is served.
+async fn a_backend_that_never_answers_keeps_nobody_from_the_handlers_here(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let limits = |builder: ServerBuilder| {
+        builder
+            .set(&settings::DISPATCH_CONCURRENCY, 3)
+            .set(&settings::REMOTE_BUFFER, 2)
+            .set(&settings::SESSION_UNFINISHED, 1000)
+    };
+    let gate = Node::start(limits(world.gate("g1")).handlers(Room), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&gate, &room]).await;
+    let mut stuck = gate.client().await;
+    let mut other = gate.client().await;
+    for id in 1..=100 {
+        stuck.send_message(&Message::request(id, "room.room.never", "")).await;
+    }
+    eventually("as many as may be are forwarded", || shared.calls.load(Ordering::SeqCst) == 3).await;
+    for _ in 0..10 {
+        assert_eq!(request(&mut other, "gate.room.echo", "1").await, Ok(json!(1)));
+    }
+    assert_eq!(shared.calls.load(Ordering::SeqCst), 3);
+    // Each that times out makes room for another, in order, and each is answered.
+    for id in 1..=6 {
+        let answer = soon("a time-out", stuck.message()).await.unwrap();
+        assert_eq!((answer.id, answer.error), (id, true));
     }
 }
 
@@ -484,6 +520,7 @@ in_each_world!(
     a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend,
     the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older,
     without_unique_sessions_both_stay_on_two_frontends,
+    a_backend_that_never_answers_keeps_nobody_from_the_handlers_here,
     users_are_pushed_to_and_kicked_on_any_frontend,
     remotes_are_called_by_type_and_by_id_and_not_by_clients,
     messages_are_spread_over_backends_or_stay_with_one,

@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 25] = [
+const COVERED: [(&str, &str); 26] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -49,6 +49,10 @@ const COVERED: [(&str, &str); 25] = [
     (
         "pitaya.buffer.handler.localprocess",
         "concurrency::connections_whose_messages_find_no_place_to_wait_are_not_read",
+    ),
+    (
+        "pitaya.buffer.handler.remoteprocess",
+        "cluster::a_backend_that_never_answers_keeps_nobody_from_the_handlers_here",
     ),
     (
         "pitaya.defaultpipelines.structvalidation.enabled",
@@ -158,6 +162,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.concurrency.handler.dispatch", "0"),
         ("pitaya.concurrency.handler.dispatch", "16777217"),
         ("pitaya.buffer.handler.localprocess", "0"),
+        ("pitaya.buffer.handler.remoteprocess", "-3"),
         ("pitaya.defaultpipelines.structvalidation.enabled", "perhaps"),
         ("pitaya.session.unfinished", "0"),
         ("pitaya.session.unique", "both"),
