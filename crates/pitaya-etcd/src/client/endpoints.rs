@@ -1,10 +1,12 @@
 //! The members of etcd: one of them is used at a time, until it fails.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::Shared};
+use pitaya_core::BoxFuture;
 use tokio::{sync::Semaphore, time::timeout};
 use tonic::{
     metadata::{Ascii, MetadataValue},
@@ -22,14 +24,18 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The members, and the connection to one of them.
 pub(crate) struct Endpoints {
+    members: Arc<Members>,
+    live: Mutex<Live>,
+    /// Whoever logs in again has the permit, so that the others wait for the same token.
+    logging_in: Semaphore,
+}
+
+struct Members {
     list: Vec<Endpoint>,
     dial_timeout: Duration,
     login: Option<Login>,
     /// A key of ours, asked for to see whether a member serves.
     probe: String,
-    live: Mutex<Live>,
-    /// Whoever dials has the permit, so that the others wait for the same connection.
-    dialing: Semaphore,
 }
 
 #[derive(Default)]
@@ -39,6 +45,19 @@ struct Live {
     first: usize,
     /// How many connections there have been.
     count: u64,
+    /// A connection that is being made. All who need one drive it: if it belonged to the first of them, who may be waiting
+    /// for something else meanwhile, the others could wait for ever.
+    dialing: Option<(u64, Dialing)>,
+}
+
+type Dialing = Shared<BoxFuture<'static, Result<Dialed, EtcdError>>>;
+
+/// What dialing has come to: the member, and how to call it.
+#[derive(Clone)]
+struct Dialed {
+    at: usize,
+    channel: Channel,
+    token: Option<Token>,
 }
 
 /// A connection that served when it was made.
@@ -61,12 +80,12 @@ impl Endpoints {
                 .keep_alive_timeout(PING_TIMEOUT)
                 .keep_alive_while_idle(true)
         });
-        let live = Mutex::default();
-        Self { list: list.collect(), dial_timeout, login, probe, live, dialing: Semaphore::new(1) }
+        let members = Arc::new(Members { list: list.collect(), dial_timeout, login, probe });
+        Self { members, live: Mutex::default(), logging_in: Semaphore::new(1) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.list.len()
+        self.members.list.len()
     }
 
     /// The connection that is used now, or a new one, and whether it is new.
@@ -75,16 +94,28 @@ impl Endpoints {
     ///
     /// No member serves: each has been tried for the dial time-out.
     pub(crate) async fn connection(&self) -> Result<(Connection, bool), EtcdError> {
-        if let Some(connection) = self.current() {
-            return Ok((connection, false));
+        let (number, dialing) = {
+            let mut live = self.live();
+            if let Some(connection) = &live.connection {
+                return Ok((connection.clone(), false));
+            }
+            let (first, number) = (live.first, live.count + 1);
+            let dial = || (number, Arc::clone(&self.members).dial(first).boxed().shared());
+            live.dialing.get_or_insert_with(dial).clone()
+        };
+        let dialed = dialing.await;
+        let mut live = self.live();
+        if live.dialing.as_ref().is_some_and(|(current, _)| *current == number) {
+            // The first who sees the end writes it down.
+            (live.dialing, live.count) = (None, number);
+            if let Ok(Dialed { at, channel, token }) = &dialed {
+                live.first = *at;
+                let (channel, token) = (channel.clone(), token.clone());
+                live.connection = Some(Connection { channel, endpoint: self.members.name(*at), token, number });
+            }
         }
-        // The semaphore is never closed.
-        let _permit = self.dialing.acquire().await;
-        match self.current() {
-            Some(connection) => Ok((connection, false)),
-            // Boxed: it is large and rare.
-            None => Ok((Box::pin(self.dial()).await?, true)),
-        }
+        let Dialed { at, channel, token } = dialed?;
+        Ok((Connection { channel, endpoint: self.members.name(at), token, number }, true))
     }
 
     /// Uses this connection no more: the next one is to the next member.
@@ -92,7 +123,7 @@ impl Endpoints {
         let mut live = self.live();
         if live.connection.as_ref().is_some_and(|current| current.number == connection.number) {
             live.connection = None;
-            live.first = (live.first + 1) % self.list.len();
+            live.first = (live.first + 1) % self.members.list.len();
         }
     }
 
@@ -102,38 +133,41 @@ impl Endpoints {
     ///
     /// The log-in fails.
     pub(crate) async fn log_in_again(&self, stale: &Connection) -> Result<(), EtcdError> {
-        let Some(login) = &self.login else {
+        let Some(login) = &self.members.login else {
             return Err(EtcdError::Login("it wants a user and a password".to_owned()));
         };
         // The semaphore is never closed.
-        let _permit = self.dialing.acquire().await;
+        let _permit = self.logging_in.acquire().await;
         let is_stale = |current: &Connection| current.number == stale.number && current.token == stale.token;
-        if !self.current().as_ref().is_some_and(is_stale) {
+        if !self.live().connection.as_ref().is_some_and(is_stale) {
             return Ok(());
         }
-        let token =
-            self.in_time(&stale.endpoint, Box::pin(auth::log_in(&stale.channel, &stale.endpoint, login))).await?;
+        let token = self
+            .members
+            .in_time(&stale.endpoint, Box::pin(auth::log_in(&stale.channel, &stale.endpoint, login)))
+            .await?;
         if let Some(current) = self.live().connection.as_mut().filter(|current| is_stale(current)) {
             current.token = token;
         }
         Ok(())
     }
 
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // Nothing panics while it is held.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members {
     /// Tries each member once, from the one on whose turn it is.
-    async fn dial(&self) -> Result<Connection, EtcdError> {
-        let first = self.live().first;
+    async fn dial(self: Arc<Self>, first: usize) -> Result<Dialed, EtcdError> {
         let mut reasons = Vec::new();
         for at in (0..self.list.len()).map(|step| (first + step) % self.list.len()) {
-            let endpoint = &self.list[at];
-            let name = endpoint.uri().to_string();
-            match self.in_time(&name, self.dial_one(endpoint, &name)).await {
+            let name = self.name(at);
+            match self.in_time(&name, self.dial_one(&self.list[at], &name)).await {
                 Ok((channel, token)) => {
                     tracing::debug!(endpoint = %name, "connected to etcd");
-                    let mut live = self.live();
-                    (live.first, live.count) = (at, live.count + 1);
-                    let connection = Connection { channel, endpoint: name, token, number: live.count };
-                    live.connection = Some(connection.clone());
-                    return Ok(connection);
+                    return Ok(Dialed { at, channel, token });
                 }
                 // The others know the same users.
                 Err(error @ EtcdError::Login(_)) => return Err(error),
@@ -164,12 +198,7 @@ impl Endpoints {
         timeout(self.dial_timeout, call).await.map_err(|_| late())?
     }
 
-    fn current(&self) -> Option<Connection> {
-        self.live().connection.clone()
-    }
-
-    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
-        // Nothing panics while it is held.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn name(&self, at: usize) -> String {
+        self.list[at].uri().to_string()
     }
 }
