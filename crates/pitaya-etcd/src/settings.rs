@@ -34,7 +34,7 @@ pub static USER: Setting<Text> = Setting::new(
 
 /// The password at etcd (K04).
 pub static PASS: Setting<Text> =
-    Setting::new("pitaya.cluster.sd.etcd.pass", Cow::Borrowed(""), "The password of the user at etcd.");
+    Setting::new("pitaya.cluster.sd.etcd.pass", Cow::Borrowed(""), "The password of the user at etcd.").secret();
 
 /// The authority of etcd's certificate.
 pub static TLS_CA: Setting<Text> = Setting::new(

@@ -151,12 +151,18 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pitaya_core::config::{Sources, Table};
+
     use super::*;
 
     #[test]
     fn addresses_are_read_with_and_without_scheme_and_their_secrets_not_shown() {
-        let mut config = Config::default();
-        config.set(&settings::CLIENT_CONNECT, "a, nats://b:1 ,tls://me:p%40ss%2@c:2,".into());
+        let at = |addresses: &'static str| {
+            let mut sources = Sources::default();
+            sources.set(&settings::CLIENT_CONNECT, addresses.into());
+            Table::new(settings::rows()).resolve(sources)
+        };
+        let config = at("a, nats://b:1 ,tls://me:p%40ss%2@c:2,").unwrap_or_else(|problems| panic!("{problems:?}"));
         let options = Options::of_client(&config).unwrap();
         assert_eq!(options.shown(), "a:4222, b:1, c:2");
         assert_eq!(credentials(&options.addresses), Some(("me".into(), Some("p@ss%2".into()))));
@@ -164,8 +170,8 @@ mod tests {
         for wrong in ["", ",", "a:b:c", "http://a", "ws://a", "nats://"] {
             assert!(addresses(wrong).is_err(), "{wrong:?}");
         }
-        config.set(&settings::CLIENT_CONNECT, "x://me:secret@host".into());
-        let error = Options::of_client(&config).unwrap_err().to_string();
+        let problems = at("x://me:secret@host").err().unwrap();
+        let error = problems[0].to_string();
         assert!(error.contains("pitaya.cluster.rpc.client.nats.connect") && !error.contains("secret"), "{error}");
     }
 

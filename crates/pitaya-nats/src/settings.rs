@@ -22,7 +22,8 @@ pub static CLIENT_CONNECT: Setting<Cow<'static, str>> = Setting::new(
     "The NATS servers through which other servers are called: one or more addresses, separated by commas.",
 )
 .aliases(&["pitaya.cluster.rpc.client.nats.address"])
-.checked(addresses);
+.checked(addresses)
+.secret();
 
 /// How long the RPC client waits for a connection (K22).
 pub static CLIENT_CONNECTION_TIMEOUT: Setting<Duration> = Setting::new(
@@ -85,7 +86,8 @@ pub static SERVER_CONNECT: Setting<Cow<'static, str>> = Setting::new(
     "The NATS servers through which this server is called: one or more addresses, separated by commas.",
 )
 .aliases(&["pitaya.cluster.rpc.server.nats.address"])
-.checked(addresses);
+.checked(addresses)
+.secret();
 
 /// How long the RPC server waits for a connection (K26).
 pub static SERVER_CONNECTION_TIMEOUT: Setting<Duration> = Setting::new(
@@ -214,7 +216,7 @@ fn permits(value: &usize) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use pitaya_core::config::{Config, ConfigError, Table};
+    use pitaya_core::config::{ConfigError, Sources, Table};
 
     use super::*;
 
@@ -236,10 +238,11 @@ mod tests {
     #[test]
     fn presets_have_the_numbers_of_the_others() {
         let of = |preset| {
-            let mut config = Config::default();
+            let mut sources = Sources::default();
             if let Some(preset) = preset {
-                config.set_preset(preset);
+                sources.set_preset(preset);
             }
+            let config = Table::new(rows()).resolve(sources).unwrap_or_else(|problems| panic!("{problems:?}"));
             let numbers = [&SERVICES, &BUFFER_MESSAGES, &BUFFER_PUSH, &CLIENT_RETRIES, &SERVER_RETRIES];
             let timeouts = [&CLIENT_CONNECTION_TIMEOUT, &SERVER_CONNECTION_TIMEOUT, &CLIENT_REQUEST_TIMEOUT];
             (numbers.map(|row| config.get(row)), timeouts.map(|row| config.get(row).as_secs()))
@@ -267,9 +270,9 @@ mod tests {
             ("pitaya.concurrency.remote.service", "0"),
         ];
         for (name, value) in cases {
-            let mut config = Config::default();
-            config.set_text(name, value);
-            let problems = table.check(&mut config);
+            let mut sources = Sources::default();
+            sources.set_text(name, value);
+            let problems = table.resolve(sources).err().unwrap_or_default();
             assert!(matches!(&problems[..], [ConfigError::Invalid { .. }]), "{name} = {value}: {problems:?}");
         }
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use pitaya_core::{
     cluster::Discovery as _,
-    config::{Config, Preset, Table, Value as _},
+    config::{Preset, Table, Value as _},
 };
 use pitaya_etcd::{EtcdDiscovery, settings};
 use pitaya_fixtures::Etcd;
 
-use crate::support::{KEY, Node, config, preset};
+use crate::support::{KEY, Node, config, preset, problems};
 
 #[test]
 fn every_spelling_is_known_and_every_preset_has_its_defaults() {
@@ -58,9 +58,7 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("syncserversinterval", "0"),
         ("syncserversparallelism", "0"),
     ] {
-        let mut config = Config::default();
-        config.set_text(format!("{KEY}{name}"), value);
-        let problems = Table::new(settings::rows()).check(&mut config);
+        let problems = problems(name, value);
         assert_eq!(problems.len(), 1, "{name}");
         assert!(problems[0].to_string().contains(name), "{problems:?}");
     }

@@ -9,7 +9,7 @@ use std::{
 use pitaya_core::{
     Error, ServerInfo, Tasks,
     cluster::{ClusterContext, Discovery as _, Servers},
-    config::{Config, Preset, Table},
+    config::{Config, ConfigError, Preset, Sources, Table},
     reporter::NoReporter,
 };
 use pitaya_etcd::{EtcdDiscovery, settings};
@@ -22,13 +22,24 @@ pub(crate) const KEY: &str = "pitaya.cluster.sd.etcd.";
 
 /// The configuration of these settings, named by what follows [`KEY`].
 pub(crate) fn config(settings: &[(&str, &str)]) -> Config {
-    let mut config = Config::default();
+    resolved(sources(settings)).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn sources(settings: &[(&str, &str)]) -> Sources {
+    let mut sources = Sources::default();
     for (name, value) in settings {
-        config.set_text(format!("{KEY}{name}"), *value);
+        sources.set_text(format!("{KEY}{name}"), *value);
     }
-    let problems = Table::new(settings::rows()).check(&mut config);
-    assert!(problems.is_empty(), "{problems:?}");
-    config
+    sources
+}
+
+fn resolved(sources: Sources) -> Result<Config, Vec<ConfigError>> {
+    Table::new(settings::rows()).resolve(sources)
+}
+
+/// What is wrong with one setting.
+pub(crate) fn problems(name: &str, value: &str) -> Vec<ConfigError> {
+    resolved(sources(&[(name, value)])).err().unwrap_or_default()
 }
 
 /// One server.
@@ -117,9 +128,9 @@ pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
 
 /// Says that a preset counts, beside these settings.
 pub(crate) fn preset(preset: Preset, settings: &[(&str, &str)]) -> Config {
-    let mut config = config(settings);
-    config.set_preset(preset);
-    config
+    let mut sources = sources(settings);
+    sources.set_preset(preset);
+    resolved(sources).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 /// All that is logged by a test's thread while this lives.

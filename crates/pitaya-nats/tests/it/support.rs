@@ -12,7 +12,7 @@ use bytes::Bytes;
 use pitaya_core::{
     Result, ServerInfo, Tasks, Uid,
     cluster::{ClusterContext, Responder, RpcClient as _, RpcError, RpcServer as _, RpcService, Servers, Topic},
-    config::{Config, Preset, Table},
+    config::{Config, Preset, Sources, Table},
     reporter::{Counter, Desc, Gauge, Histogram, NoReporter, Reporter},
 };
 use pitaya_nats::{NatsClient, NatsServer, settings};
@@ -40,16 +40,14 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 /// A configuration with these settings, as text.
 pub(crate) fn config(preset: Option<Preset>, set: &[(&str, &str)]) -> Config {
-    let mut config = Config::default();
+    let mut sources = Sources::default();
     if let Some(preset) = preset {
-        config.set_preset(preset);
+        sources.set_preset(preset);
     }
     for (name, value) in set {
-        config.set_text(*name, *value);
+        sources.set_text(*name, *value);
     }
-    let problems = Table::new(settings::rows()).check(&mut config);
-    assert!(problems.is_empty(), "{problems:?}");
-    config
+    Table::new(settings::rows()).resolve(sources).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 /// Both ends at the same addresses.
