@@ -89,7 +89,7 @@ async fn relays(world: &World, shared: &Arc<Shared>) -> [Node; 3] {
 }
 
 async fn what_is_put_into_the_context_arrives_two_hops_later(world: &World) {
-    let [gate, ..] = relays(world, &Arc::default()).await;
+    let [gate, _room, _shop] = relays(world, &Arc::default()).await;
     let mut raw = gate.client().await;
     let seen = request(&mut raw, "gate.gate.begin", "").await.unwrap();
     let id = seen[0]["request.id"].as_str().expect("an id where there was none");
@@ -123,7 +123,7 @@ async fn what_is_put_into_the_context_arrives_two_hops_later(world: &World) {
 /// The time of a request is not given anew at each server: of two seconds, one is left for the second call.
 async fn a_deadline_shrinks_from_server_to_server(world: &World) {
     let shared = Arc::<Shared>::default();
-    let [gate, ..] = relays(world, &shared).await;
+    let [gate, _room, _shop] = relays(world, &shared).await;
     let start = Instant::now();
     let late = gate.app.rpc("room.relay.hurry", text("")).timeout(Duration::from_secs(2)).reply::<()>().await;
     assert_eq!(late.unwrap_err().code(), "PIT-408");

@@ -36,7 +36,7 @@ fn a_wrong_value_is_told_with_key_source_and_what_is_allowed() {
         "pitaya.handler.messages.compression = lzma (game.toml: pitaya.handler.messages.compression): \
          allowed is gzip, none, zlib, on, off, true or false",
         "pitaya.heartbeat.interval = 1500ms (game.toml: pitaya.Heartbeat.Interval): \
-         allowed is whole seconds, at least 1s (clients read an integer)",
+         allowed is whole seconds, at least 1s, at most ten years (clients read an integer)",
         "pitaya.packet.maxsize = -1 (game.toml: pitaya.packet.maxsize): \
          allowed is a size such as 64KiB, 1MB or a number of bytes",
         "pitaya.packet.timeout = [1, 2] (game.toml: pitaya.packet.timeout): \
@@ -67,7 +67,7 @@ async fn all_sources_are_told_at_once_files_first() {
     let expected = [
         format!("unknown setting pitaya.heartbeat.intervall in {path}; did you mean pitaya.heartbeat.interval?"),
         format!("pitaya.heartbeat.interval = soon ({path}: pitaya.heartbeat.interval): allowed is a duration such as 5s, 100ms or 1m30s, or a number of seconds"),
-        "pitaya.heartbeat.interval = 0 (PITAYA_HEARTBEAT_INTERVAL): allowed is whole seconds, at least 1s (clients read an integer)".to_owned(),
+        "pitaya.heartbeat.interval = 0 (PITAYA_HEARTBEAT_INTERVAL): allowed is whole seconds, at least 1s, at most ten years (clients read an integer)".to_owned(),
         "pitaya.buffer.agent.writetimeout = later (PITAYA_BUFFER_AGENT_CONNTIMEOUT): allowed is a duration such as 5s, 100ms or 1m30s, or a number of seconds".to_owned(),
         "unknown setting database.url in code".to_owned(),
         "pitaya.session.unfinished = 0 (code): allowed is at least 1".to_owned(),
