@@ -1,4 +1,4 @@
-//! Components: named sets of handlers.
+//! Components: named sets of handlers or remotes.
 
 use std::{fmt, sync::Arc};
 
@@ -154,6 +154,23 @@ pub trait Handlers: Send + Sync + 'static {
 impl<H: Handlers> Handlers for Arc<H> {
     fn into_component(self: Arc<Self>) -> Component {
         Self::clone(&self).into_component()
+    }
+}
+
+/// A type whose impl block has the attribute `#[remotes]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no remotes",
+    note = "put `#[remotes]` on its impl block, or register a `Component` made with `Component::builder` as a `remote_component`"
+)]
+pub trait Remotes: Send + Sync + 'static {
+    /// Makes the component.
+    fn into_remote_component(self: Arc<Self>) -> Component;
+}
+
+/// A component that somebody else holds, too: one that is registered as handlers as well.
+impl<R: Remotes> Remotes for Arc<R> {
+    fn into_remote_component(self: Arc<Self>) -> Component {
+        Self::clone(&self).into_remote_component()
     }
 }
 

@@ -79,6 +79,10 @@ impl<T> MayPrecede<T> for TakesNothing {}
 impl<C: Send + Sync> FromRequest<C> for Session {
     type Takes = TakesNothing;
 
+    fn needs(needs: &mut Needs) {
+        needs.session();
+    }
+
     fn is_absent(request: &Request) -> bool {
         request.parts.context.session().is_none()
     }

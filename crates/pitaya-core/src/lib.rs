@@ -38,7 +38,7 @@ mod timer;
 
 pub use acceptor::Acceptor;
 pub use app::{App, AppParts};
-pub use component::{Component, ComponentBuilder, HandlerKind, HandlerOptions, Handlers, RegisteredHandler};
+pub use component::{Component, ComponentBuilder, HandlerKind, HandlerOptions, Handlers, RegisteredHandler, Remotes};
 pub use context::Context;
 pub use endpoint::{Endpoint, FromFn, Layer, Next, from_fn};
 pub use error::{Error, Result, code};

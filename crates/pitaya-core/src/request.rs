@@ -61,6 +61,7 @@ impl Request {
 pub struct Needs {
     formats: Vec<&'static str>,
     states: Vec<(TypeId, &'static str)>,
+    session: bool,
 }
 
 impl Needs {
@@ -74,6 +75,17 @@ impl Needs {
     /// The app must hold a state of this type.
     pub fn state<T: 'static>(&mut self) {
         self.states.push((TypeId::of::<T>(), type_name::<T>()));
+    }
+
+    /// The message must be a client's.
+    pub fn session(&mut self) {
+        self.session = true;
+    }
+
+    /// Whether the message must be a client's; a call of another server has no session.
+    #[must_use]
+    pub fn needs_session(&self) -> bool {
+        self.session
     }
 
     /// The formats that were asked for, each once.

@@ -1,4 +1,4 @@
-//! The expansion of `#[handlers]`.
+//! The expansion of `#[handlers]` and `#[remotes]`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
@@ -7,18 +7,22 @@ use syn::{
     Type, ext::IdentExt as _, parse_quote, spanned::Spanned as _,
 };
 
-use crate::options::{BlockOptions, MethodOptions};
+use crate::{
+    block::Block,
+    options::{BlockOptions, MethodOptions},
+};
 
-pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<TokenStream> {
+pub(crate) fn expand(block: Block, options: &BlockOptions, mut item: ItemImpl) -> syn::Result<TokenStream> {
     if let Some((path, _)) = &item.trait_ {
-        return Err(syn::Error::new(path.span(), "`#[handlers]` goes on an inherent impl block"));
+        let text = format!("`#[{}]` goes on an inherent impl block", block.attribute());
+        return Err(syn::Error::new(path.span(), text));
     }
     let krate: Path = options.krate.clone().unwrap_or_else(|| parse_quote!(::pitaya));
     let mut calls = Vec::new();
     let mut problems: Option<syn::Error> = None;
     for method in &mut item.items {
         let ImplItem::Fn(method) = method else { continue };
-        match expand_method(options, &krate, &item.self_ty, method) {
+        match expand_method(block, options, &krate, &item.self_ty, method) {
             Ok(call) => calls.extend(call),
             // All wrong methods are reported at once.
             Err(problem) => match &mut problems {
@@ -31,11 +35,12 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
         return Err(problems);
     }
     if calls.is_empty() {
-        return Err(syn::Error::new(item.self_ty.span(), "no method is marked `#[request]` or `#[notify]`"));
+        let marks = block.marks().map(|mark| format!("`#[{mark}]`")).collect::<Vec<_>>().join(" or ");
+        return Err(syn::Error::new(item.self_ty.span(), format!("no method is marked {marks}")));
     }
     let name = match &options.name {
         Some(name) => name.clone(),
-        None => type_name(&item.self_ty)?,
+        None => type_name(block, &item.self_ty)?,
     };
     let (self_ty, (generics, _, bounds)) = (&item.self_ty, item.generics.split_for_impl());
     let builder = {
@@ -43,11 +48,12 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
         quote_spanned! {self_ty.span()=> #krate::Component::builder }
     };
     let variable = builder_variable();
+    let (trait_name, into_component) = block.conversion();
     Ok(quote! {
         #item
 
-        impl #generics #krate::Handlers for #self_ty #bounds {
-            fn into_component(self: #krate::__private::Arc<Self>) -> #krate::Component {
+        impl #generics #krate::#trait_name for #self_ty #bounds {
+            fn #into_component(self: #krate::__private::Arc<Self>) -> #krate::Component {
                 let #variable = #builder(#name, self);
                 #(#calls)*
                 let #variable = {
@@ -63,27 +69,32 @@ pub(crate) fn expand(options: &BlockOptions, mut item: ItemImpl) -> syn::Result<
 /// The statement that registers a method, if it is marked. A method that is compiled under a condition is registered under
 /// the same one.
 fn expand_method(
-    block: &BlockOptions,
+    block: Block,
+    options_of_all: &BlockOptions,
     krate: &Path,
     self_ty: &Type,
     method: &mut ImplItemFn,
 ) -> syn::Result<Option<TokenStream>> {
-    let is_mark = |attribute: &Attribute| attribute.path().is_ident("request") || attribute.path().is_ident("notify");
+    let is_mark = |attribute: &Attribute| block.marks().any(|mark| attribute.path().is_ident(mark));
     let Some(position) = method.attrs.iter().position(is_mark) else { return Ok(None) };
     let mark = method.attrs.remove(position);
     if let Some(second) = method.attrs.iter().find(|attribute| is_mark(attribute)) {
-        return Err(syn::Error::new_spanned(second, "a handler is either a request or a notify"));
+        let text = match block {
+            Block::Handlers => "a handler is either a request or a notify",
+            Block::Remotes => "it is marked already",
+        };
+        return Err(syn::Error::new_spanned(second, text));
     }
-    let options = MethodOptions::of(&mark)?;
+    let options = MethodOptions::of(block, &mark)?;
     let signature = &method.sig;
-    check_signature(signature)?;
+    check_signature(block, signature)?;
 
-    let kind = if mark.path().is_ident("request") { format_ident!("Request") } else { format_ident!("Notify") };
+    let kind = if mark.path().is_ident("notify") { format_ident!("Notify") } else { format_ident!("Request") };
     let wire_name = options.rename.clone().unwrap_or_else(|| {
         let name = signature.ident.unraw().to_string();
-        block.rename_all.map_or_else(|| name.clone(), |rule| rule.apply(&name))
+        options_of_all.rename_all.map_or_else(|| name.clone(), |rule| rule.apply(&name))
     });
-    let handler_options = handler_options(krate, block.ordered || options.ordered, options.spawn);
+    let handler_options = handler_options(krate, options_of_all.ordered || options.ordered, options.spawn);
     let handler = Handler::of(krate, signature);
     let (needs, call) = (handler.needs(), handler.call());
     // A type that cannot be a component is reported at its name.
@@ -104,22 +115,23 @@ fn builder_variable() -> Ident {
     Ident::new("builder", Span::mixed_site())
 }
 
-fn check_signature(signature: &Signature) -> syn::Result<()> {
+fn check_signature(block: Block, signature: &Signature) -> syn::Result<()> {
+    let noun = block.noun();
     if signature.asyncness.is_none() {
-        return Err(syn::Error::new(signature.fn_token.span(), "a handler is an `async fn`"));
+        return Err(syn::Error::new(signature.fn_token.span(), format!("a {noun} is an `async fn`")));
     }
     let is_lifetime = |generic: &&GenericParam| matches!(generic, GenericParam::Lifetime(_));
     if let Some(generic) = signature.generics.params.iter().find(|generic| !is_lifetime(generic)) {
-        return Err(syn::Error::new_spanned(generic, "a handler has no type parameters of its own"));
+        return Err(syn::Error::new_spanned(generic, format!("a {noun} has no type parameters of its own")));
     }
     let Some(receiver) = signature.receiver() else { return Ok(()) };
     match &receiver.kind {
         ReceiverKind::Reference(_, _, Some(_)) => Err(syn::Error::new_spanned(
             receiver,
-            "handlers of one component run at the same time: take `&self`, and keep what changes in a mutex",
+            format!("{noun}s of one component run at the same time: take `&self`, and keep what changes in a mutex"),
         )),
         ReceiverKind::Reference(_, _, None) | ReceiverKind::Typed(..) => Ok(()),
-        _ => Err(syn::Error::new_spanned(receiver, "a handler takes `&self` or `self: Arc<Self>`")),
+        _ => Err(syn::Error::new_spanned(receiver, format!("a {noun} takes `&self` or `self: Arc<Self>`"))),
     }
 }
 
@@ -145,7 +157,7 @@ fn located(path: &Path, span: Span) -> TokenStream {
     tokens.collect()
 }
 
-/// A method that is to become a handler.
+/// A method that is to become a handler or a remote.
 ///
 /// What is generated for a type has the type's span, so that a wrong type is reported there. The variables have names
 /// that no other code sees, wherever the method's tokens come from.
@@ -242,11 +254,12 @@ impl<'a> Handler<'a> {
 }
 
 /// The default name of a component: its type's, without generics and path.
-fn type_name(ty: &Type) -> syn::Result<String> {
+fn type_name(block: Block, ty: &Type) -> syn::Result<String> {
     if let Type::Path(path) = ty
         && let Some(segment) = path.path.segments.last()
     {
         return Ok(segment.ident.to_string());
     }
-    Err(syn::Error::new(ty.span(), "this type has no name: write `#[handlers(name = \"..\")]`"))
+    let text = format!("this type has no name: write `#[{}(name = \"..\")]`", block.attribute());
+    Err(syn::Error::new(ty.span(), text))
 }

@@ -1,14 +1,21 @@
-//! The attribute macro of Pitaya: `#[handlers]`.
+//! The attribute macros of Pitaya: `#[handlers]` and `#[remotes]`.
 //!
-//! It expands to calls of the public `ComponentBuilder`, which could be written by hand, and takes care that each mistake
-//! is reported at the token that is wrong. Use it through the `pitaya` crate, which documents it.
+//! They expand to calls of the public `ComponentBuilder`, which could be written by hand, and take care that each mistake
+//! is reported at the token that is wrong. Use them through the `pitaya` crate, which documents them.
 
+mod block;
 mod handlers;
 mod options;
 mod rename;
 
 use proc_macro::TokenStream;
-use syn::{ItemImpl, parse_macro_input};
+use syn::{
+    ItemImpl,
+    parse::{ParseStream, Parser as _},
+    parse_macro_input,
+};
+
+use block::Block;
 
 /// Makes the methods of an impl block handlers.
 ///
@@ -24,7 +31,30 @@ use syn::{ItemImpl, parse_macro_input};
 /// suspends), `spawn` (run as a task of its own, for work that keeps a processor busy).
 #[proc_macro_attribute]
 pub fn handlers(attr: TokenStream, item: TokenStream) -> TokenStream {
-    let options = parse_macro_input!(attr with options::BlockOptions::parse);
+    expand(Block::Handlers, attr, item)
+}
+
+/// Makes the methods of an impl block remotes: what other servers may call, and clients may not.
+///
+/// Methods marked `#[remote]` are remotes; others stay ordinary methods. Their arguments are extractors as those of
+/// handlers, but there is no session, and the payload is `Protobuf<T>`, whatever the serializer of the app is; so is the
+/// result, or it is nothing, or a `Result` of these. `build()` refuses other formats.
+///
+/// On the impl block: `name = "room"` (the service part of the route; default: the name of the type), `rename_all = ".."`
+/// and `crate = path`, as for `#[handlers]`. On a method: `rename = ".."`.
+///
+/// A type may have both attributes, on two impl blocks. Registered as the same `Arc`, it starts and stops once.
+#[proc_macro_attribute]
+pub fn remotes(attr: TokenStream, item: TokenStream) -> TokenStream {
+    expand(Block::Remotes, attr, item)
+}
+
+fn expand(block: Block, attr: TokenStream, item: TokenStream) -> TokenStream {
+    let parser = |input: ParseStream<'_>| options::BlockOptions::parse(block, input);
+    let options = match parser.parse(attr) {
+        Ok(options) => options,
+        Err(error) => return error.into_compile_error().into(),
+    };
     let item = parse_macro_input!(item as ItemImpl);
-    handlers::expand(&options, item).unwrap_or_else(syn::Error::into_compile_error).into()
+    handlers::expand(block, &options, item).unwrap_or_else(syn::Error::into_compile_error).into()
 }

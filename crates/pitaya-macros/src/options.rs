@@ -6,9 +6,9 @@ use syn::{
     parse::{ParseStream, Parser as _},
 };
 
-use crate::rename::RenameRule;
+use crate::{block::Block, rename::RenameRule};
 
-/// The options of `#[handlers(..)]`.
+/// The options of `#[handlers(..)]` and `#[remotes(..)]`.
 #[derive(Default)]
 pub(crate) struct BlockOptions {
     pub(crate) name: Option<String>,
@@ -18,31 +18,34 @@ pub(crate) struct BlockOptions {
 }
 
 impl BlockOptions {
-    pub(crate) fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+    pub(crate) fn parse(block: Block, input: ParseStream<'_>) -> syn::Result<Self> {
         let mut options = Self::default();
-        let parser = syn::meta::parser(|meta| options.take(&meta));
+        let parser = syn::meta::parser(|meta| options.take(block, &meta));
         parser.parse2(input.parse()?)?;
         Ok(options)
     }
 
-    fn take(&mut self, meta: &ParseNestedMeta<'_>) -> syn::Result<()> {
+    fn take(&mut self, block: Block, meta: &ParseNestedMeta<'_>) -> syn::Result<()> {
         if meta.path.is_ident("name") {
             self.name = Some(not_empty(meta)?);
         } else if meta.path.is_ident("rename_all") {
             let rule: LitStr = meta.value()?.parse()?;
             self.rename_all = Some(RenameRule::parse(&rule)?);
-        } else if meta.path.is_ident("ordered") {
+        } else if block == Block::Handlers && meta.path.is_ident("ordered") {
             self.ordered = true;
         } else if meta.path.is_ident("crate") {
             self.krate = Some(meta.value()?.call(Path::parse_mod_style)?);
         } else {
-            return Err(meta.error("expected `name`, `rename_all`, `ordered` or `crate`"));
+            return Err(meta.error(match block {
+                Block::Handlers => "expected `name`, `rename_all`, `ordered` or `crate`",
+                Block::Remotes => "expected `name`, `rename_all` or `crate`",
+            }));
         }
         Ok(())
     }
 }
 
-/// The options of `#[request(..)]` and `#[notify(..)]`.
+/// The options of `#[request(..)]`, `#[notify(..)]` and `#[remote(..)]`.
 #[derive(Default)]
 pub(crate) struct MethodOptions {
     pub(crate) rename: Option<String>,
@@ -51,7 +54,7 @@ pub(crate) struct MethodOptions {
 }
 
 impl MethodOptions {
-    pub(crate) fn of(attribute: &Attribute) -> syn::Result<Self> {
+    pub(crate) fn of(block: Block, attribute: &Attribute) -> syn::Result<Self> {
         let mut options = Self::default();
         if matches!(attribute.meta, syn::Meta::Path(_)) {
             return Ok(options);
@@ -59,6 +62,8 @@ impl MethodOptions {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("rename") {
                 options.rename = Some(not_empty(&meta)?);
+            } else if block == Block::Remotes {
+                return Err(meta.error("expected `rename`"));
             } else if meta.path.is_ident("ordered") {
                 options.ordered = true;
             } else if meta.path.is_ident("spawn") {

@@ -1,5 +1,7 @@
 //! The description of a server.
 
+mod cluster;
+
 use std::{
     any::{Any, TypeId},
     collections::{HashMap, HashSet},
@@ -11,15 +13,16 @@ use std::{
 
 use pitaya_core::{
     Acceptor, App, AppParts, CloseReason, Component, GroupStore, Handlers, HandshakeData, JsonSerializer, Layer,
-    Lifecycle, Module, Parts as MessageParts, PoolOptions, ProtobufSerializer, PushFormat, Reply, Reporter, Request,
-    Result as CoreResult, Serializer, ServerId, ServerInfo, ServerType, Session, SessionPool, SessionStep, StepList,
-    Tasks, Uid,
-    cluster::{Adapters, ClusterContext, PeerOptions, Peers, Router, Servers, Wiring},
+    Lifecycle, Module, Parts as MessageParts, PoolOptions, PushFormat, Reply, Reporter, Request, Result as CoreResult,
+    Serializer, ServerId, ServerInfo, Session, SessionPool, SessionStep, StepList, Tasks, Uid,
+    cluster::{Adapters, ClusterContext, PeerOptions, Peers, Servers},
     config::{Config, Preset, Row, Setting, Sources, Table, Value},
     reporter::NoReporter,
 };
 use pitaya_protocol::{Compression, Dictionary, HandshakeResponse, Limits, PacketCodec, PomeloCodec, Timeouts};
 use tokio_util::sync::CancellationToken;
+
+use cluster::ClusterParts;
 
 use crate::{
     BuildError, MemoryGroups, Problem, Server,
@@ -57,16 +60,6 @@ pub struct ServerBuilder {
     sources: Sources,
     table: Table,
     cluster: ClusterParts,
-}
-
-/// What is said of the cluster.
-#[derive(Default)]
-struct ClusterParts {
-    wiring: Option<Wiring>,
-    remotes: Vec<Component>,
-    routers: HashMap<String, Arc<dyn Router>>,
-    exposed: Vec<String>,
-    forward_layers: Vec<Box<dyn Layer>>,
 }
 
 impl ServerBuilder {
@@ -117,41 +110,6 @@ impl ServerBuilder {
     /// Adds a component that was made with [`Component::builder`].
     pub fn component(mut self, component: Component) -> Self {
         self.components.push(component);
-        self
-    }
-
-    /// Makes the server one of a cluster: it finds the others by the adapters of this wiring, and talks to them.
-    pub fn cluster(mut self, wiring: Wiring) -> Self {
-        self.table.extend(wiring.settings().iter().copied());
-        self.cluster.wiring = Some(wiring);
-        self
-    }
-
-    /// Adds remotes: what other servers may call, and clients may not. Their payloads are protobuf, whatever the serializer
-    /// of the app is.
-    pub fn remotes(mut self, component: Component) -> Self {
-        self.cluster.remotes.push(component);
-        self
-    }
-
-    /// Chooses the servers of a type: for clients' messages, and for calls that name the type only. Without a router, any of
-    /// them is chosen. A second router for a type replaces the first.
-    pub fn router(mut self, kind: impl Into<String>, router: impl Router) -> Self {
-        self.cluster.routers.insert(kind.into(), Arc::new(router));
-        self
-    }
-
-    /// Lets clients reach servers of these types. Those of this framework say themselves whether they have handlers; those of
-    /// Go Pitaya do not, and need to be named here.
-    pub fn expose<K: Into<String>>(mut self, kinds: impl IntoIterator<Item = K>) -> Self {
-        self.cluster.exposed.extend(kinds.into_iter().map(Into::into));
-        self
-    }
-
-    /// Puts a layer around clients' messages that go to other servers. Around those, [`layer`](Self::layer) puts none here: the
-    /// server that handles them has its own.
-    pub fn forward_layer(mut self, layer: impl Layer) -> Self {
-        self.cluster.forward_layers.push(Box::new(layer));
         self
     }
 
@@ -387,8 +345,9 @@ impl ServerBuilder {
             (false, false) => problems.push(Problem::AcceptorOnBackend),
             _ => {}
         }
-        let peer_options = self.peer_options(&mut problems);
+        let peer_options = self.peer_options(config.as_ref().ok(), &mut problems);
         let parts = self.parts(&mut problems);
+        let remotes = std::mem::take(&mut self.cluster.remotes);
         let tasks = Tasks::new();
         // A name that is wrong has been told; the routes are checked with another one.
         let Some(kind) = server.as_ref().map(|server| server.kind.clone()).or_else(|| "server".try_into().ok()) else {
@@ -405,10 +364,7 @@ impl ServerBuilder {
         };
         let registry = Registry::new(std::mem::take(&mut self.components), &options, &mut problems);
         self.check_needs(&registry, self.serializer.name(), &mut problems);
-        let plain = Arc::new(Pipeline::default());
-        let options = RegistryOptions { layers: &[], pipeline: &plain, ordered: false, ..options };
-        let remotes = Registry::new(std::mem::take(&mut self.cluster.remotes), &options, &mut problems);
-        self.check_needs(&remotes, ProtobufSerializer.name(), &mut problems);
+        let remotes = self.remote_registry(remotes, &options, &mut problems);
         let adapters = match (&self.cluster.wiring, &config) {
             (Some(wiring), Ok(config)) => {
                 wiring.adapters(config).map_err(|error| problems.push(Problem::Cluster(error))).ok()
@@ -422,27 +378,6 @@ impl ServerBuilder {
             }
             _ => Err(BuildError { problems }),
         }
-    }
-
-    /// The rules of the cluster, and what is said of one that there is not.
-    fn peer_options(&mut self, problems: &mut Vec<Problem>) -> PeerOptions {
-        let parts = &mut self.cluster;
-        let said = [
-            ("a router", !parts.routers.is_empty()),
-            ("an exposed type", !parts.exposed.is_empty()),
-            ("a layer of forwarded messages", !parts.forward_layers.is_empty()),
-            ("a remote", !parts.remotes.is_empty()),
-            ("a backend", !self.frontend),
-        ];
-        if parts.wiring.is_none() {
-            problems.extend(said.iter().filter(|(_, said)| *said).map(|(what, _)| Problem::NoCluster { what }));
-        }
-        let mut kind =
-            |name: String| ServerType::try_from(name).map_err(|error| problems.push(Problem::Name(error))).ok();
-        let routers = std::mem::take(&mut parts.routers).into_iter();
-        let routers = routers.filter_map(|(name, router)| Some((kind(name)?, router))).collect();
-        let exposed = std::mem::take(&mut parts.exposed).into_iter().filter_map(kind).collect();
-        PeerOptions { routers, exposed, loopback: false }
     }
 
     fn server_info(&self, problems: &mut Vec<Problem>) -> Option<ServerInfo> {
@@ -471,7 +406,8 @@ impl ServerBuilder {
             let any = module.any();
             self.states.entry((*any).type_id()).or_insert(any);
         }
-        let components = self.components.iter().filter_map(Component::lifecycle);
+        let components =
+            self.components.iter().chain(&self.cluster.remotes.components).filter_map(Component::lifecycle);
         self.modules.iter().chain(components).cloned().collect()
     }
 

@@ -34,6 +34,10 @@ impl Pipeline {
         self.after.push(Box::new(move |parts, reply| Box::pin(function(parts, reply))));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
+
     /// Puts the functions around a handler; where there are none, it stays what it is. `panics` counts those of the route.
     pub(crate) fn around(
         self: &Arc<Self>,
@@ -41,7 +45,7 @@ impl Pipeline {
         handler: Arc<dyn Endpoint>,
         panics: &Arc<dyn Counter>,
     ) -> Arc<dyn Endpoint> {
-        if self.before.is_empty() && self.after.is_empty() {
+        if self.is_empty() {
             return handler;
         }
         let (pipeline, route, panics) = (Arc::clone(self), route.clone(), Arc::clone(panics));

@@ -109,6 +109,12 @@ pub enum Problem {
         /// The type.
         name: &'static str,
     },
+    /// A remote takes a session, and calls of other servers have none.
+    #[error("{route} takes a Session, which calls of other servers do not have; Option<Session> is None there")]
+    Session {
+        /// The route of the remote.
+        route: Route,
+    },
     /// The handshake response cannot be written.
     #[error("the handshake response cannot be written: {0}")]
     Handshake(String),

@@ -141,6 +141,13 @@ pub static SESSION_UNIQUE: Setting<bool> = Setting::new(
      session is closed all the same.",
 );
 
+/// Whether this server may call remotes of itself.
+pub static LOOPBACK: Setting<bool> = Setting::new(
+    "pitaya.cluster.rpc.server.loopbackenabled",
+    false,
+    "Whether this server may call its own remotes: by its own id, or by its own type, when any server of it is called.",
+);
+
 /// How long one bind or close step, or one handshake validator, may take.
 pub static SESSION_STEP_TIMEOUT: Setting<Duration> = Setting::new(
     "pitaya.session.steptimeout",
@@ -234,6 +241,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &STRUCT_VALIDATION,
         &SESSION_UNFINISHED,
         &SESSION_UNIQUE,
+        &LOOPBACK,
         &SESSION_STEP_TIMEOUT,
         &MODULE_START_TIMEOUT,
         &MODULE_STOP_TIMEOUT,

@@ -5,11 +5,11 @@ pub use pitaya_core::{
     Error, FromFn, FromRequest, Group, GroupError, GroupName, GroupStore, Handler, HandlerKind, HandlerOptions,
     Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Join, Joined, Json, JsonSerializer,
     Layer, Lifecycle, Member, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError, PacketKind, Parts,
-    Phase, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Reply, Reporter, Request, Result,
-    Route, Serializer, ServerId, ServerInfo, ServerType, Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder,
-    Uid, acceptor, cluster, code, config, extract, from_fn, reporter,
+    Phase, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Remotes, Reply, Reporter,
+    Request, Result, Route, Serializer, ServerId, ServerInfo, ServerType, Session, SessionId, SessionStep, Tasks,
+    Timer, TimerBuilder, Uid, acceptor, cluster, code, config, extract, from_fn, reporter,
 };
-pub use pitaya_macros::handlers;
+pub use pitaya_macros::{handlers, remotes};
 pub use pitaya_server::{
     BuildError, MemoryGroups, Problem, Serve, ServeError, Server, ServerBuilder,
     acceptor::{HttpResponse, TcpAcceptor, WsAcceptor},
@@ -31,7 +31,7 @@ pub mod prelude {
         App, Bytes, Context, Error, Json, Next, Parts, Protobuf, Reply, Request, Result, Server, Session, TcpAcceptor,
         Uid, WsAcceptor,
         extract::{Extension, State},
-        from_fn, handlers,
+        from_fn, handlers, remotes,
     };
 
     #[cfg(feature = "validate")]

@@ -51,21 +51,26 @@ impl Metadata {
     ///
     /// It is empty, too long, no JSON object, or its time-out is no duration (protocol.md 6.3).
     pub fn parse(encoded: Bytes) -> Result<Self, MetadataError> {
-        if encoded.is_empty() {
-            return Err(MetadataError::Empty);
-        }
-        if encoded.len() > Self::MAX_LEN {
-            return Err(MetadataError::TooLong { len: encoded.len() });
-        }
-        let mut deserializer = serde_json::Deserializer::from_slice(&encoded);
-        let parsed = deserializer.deserialize_map(Known).and_then(|known| deserializer.end().map(|()| known));
-        let timeout = parsed.map_err(|error| MetadataError::Json(error.to_string()))?;
-        if encoded.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() >= DEEPEST {
-            // What was only skipped may be deeper than a value can be.
-            serde_json::from_slice::<Map<_, _>>(&encoded).map_err(|error| MetadataError::Json(error.to_string()))?;
-        }
-        let timeout = timeout.map(|text| go_duration(&text)).transpose()?;
+        let Scanned { timeout, .. } = scan(&encoded, "")?;
         Ok(Self { entries: Entries::Encoded(encoded), timeout })
+    }
+
+    /// Reads the metadata of a call as the one who is called: `req-route` is what is called here, and a call without
+    /// `request.id` gets one.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn received(encoded: Bytes, route: &str) -> Result<Self, MetadataError> {
+        let Scanned { timeout, names_route, has_request_id } = scan(&encoded, route)?;
+        let mut metadata = Self { entries: Entries::Encoded(encoded), timeout };
+        if !names_route {
+            metadata.set(Self::ROUTE, route);
+        }
+        if !has_request_id {
+            metadata.set(Self::REQUEST_ID, new_request_id());
+        }
+        Ok(metadata)
     }
 
     /// The metadata as it travels. Never empty.
@@ -165,30 +170,69 @@ impl Default for Entries {
     }
 }
 
-/// Looks through an object for the entry that the framework acts on.
-struct Known;
+/// What the framework looks at in metadata that arrives.
+#[derive(Default)]
+struct Scanned {
+    timeout: Option<Duration>,
+    /// Whether `req-route` is the route that was asked for.
+    names_route: bool,
+    has_request_id: bool,
+}
 
-impl<'de> Visitor<'de> for Known {
-    type Value = Option<Cow<'de, str>>;
+/// Checks metadata, and looks at it without keeping what it says.
+fn scan(encoded: &Bytes, route: &str) -> Result<Scanned, MetadataError> {
+    if encoded.is_empty() {
+        return Err(MetadataError::Empty);
+    }
+    if encoded.len() > Metadata::MAX_LEN {
+        return Err(MetadataError::TooLong { len: encoded.len() });
+    }
+    let json = |error: serde_json::Error| MetadataError::Json(error.to_string());
+    let mut deserializer = serde_json::Deserializer::from_slice(encoded);
+    let (timeout, mut scanned) = deserializer.deserialize_map(Known(route)).map_err(json)?;
+    deserializer.end().map_err(json)?;
+    if encoded.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() >= DEEPEST {
+        // What was only skipped may be deeper than a value can be.
+        serde_json::from_slice::<Map<_, _>>(encoded).map_err(json)?;
+    }
+    scanned.timeout = timeout.map(|text| go_duration(&text)).transpose()?;
+    Ok(scanned)
+}
+
+/// Looks through an object for the entries that the framework acts on. Of an entry that is there twice the last counts.
+struct Known<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Known<'_> {
+    type Value = (Option<String>, Scanned);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut timeout = None;
+        let (mut timeout, mut scanned) = (None, Scanned::default());
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            if key == Metadata::TIMEOUT {
-                timeout = match map.next_value::<Value>()? {
-                    Value::String(text) => Some(Cow::Owned(text)),
-                    _ => return Err(A::Error::custom("reqTimeout is no text")),
-                };
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            match &*key {
+                Metadata::TIMEOUT => {
+                    timeout = match map.next_value::<Value>()? {
+                        Value::String(text) => Some(text),
+                        _ => return Err(A::Error::custom("reqTimeout is no text")),
+                    };
+                }
+                Metadata::ROUTE => scanned.names_route = map.next_value::<Value>()? == self.0,
+                Metadata::REQUEST_ID => {
+                    scanned.has_request_id = map.next_value::<Value>()?.as_str().is_some_and(|id| !id.is_empty());
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(timeout)
+        Ok((timeout, scanned))
     }
+}
+
+/// 22 letters and digits at random, as long as those of Go Pitaya.
+pub(super) fn new_request_id() -> String {
+    (0..22).map(|_| fastrand::alphanumeric()).collect()
 }
 
 /// Reads a duration as Go does: each number needs its unit.
@@ -263,6 +307,22 @@ mod tests {
         assert!(matches!(parse(&deep), Err(MetadataError::Json(_))));
         let long = format!("{{\"x\":\"{}\"}}", "y".repeat(Metadata::MAX_LEN));
         assert!(matches!(parse(&long), Err(MetadataError::TooLong { .. })));
+    }
+
+    #[test]
+    fn who_is_called_puts_its_route_in_and_an_id_where_there_is_none() {
+        let received =
+            |text: &'static str| Metadata::received(Bytes::from_static(text.as_bytes()), "room.room.a").unwrap();
+        let right = "{\"request.id\":\"x\",\"req-route\":\"room.room.a\",\"k\":[1]}";
+        assert_eq!(received(right).to_json(), right, "nothing to change");
+        let other = received("{\"req-route\":\"gate.gate.b\",\"request.id\":\"x\",\"reqTimeout\":\"2s\"}");
+        assert_eq!(other.to_json(), "{\"req-route\":\"room.room.a\",\"reqTimeout\":\"2s\",\"request.id\":\"x\"}");
+        assert_eq!(other.timeout(), Some(Duration::from_secs(2)));
+        for without in ["{}", "{\"request.id\":\"\"}", "{\"request.id\":7,\"req-route\":null}"] {
+            let metadata = received(without);
+            assert_eq!(metadata.text(Metadata::REQUEST_ID).unwrap().len(), 22, "{without}");
+            assert_eq!(metadata.text(Metadata::ROUTE).as_deref(), Some("room.room.a"), "{without}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use prost::Message as _;
 use super::{
     Adapters, Choice, ClusterContext, Metadata, Random, Responder, Router, Routing, RpcError, RpcService, ServerList,
     Topic,
+    metadata::new_request_id,
     protos::{self, MsgType, RpcType},
 };
 use crate::{
@@ -192,7 +193,7 @@ impl Peers {
             r#type: RpcType::User.into(),
             msg: Some(protos::Msg { route: route.to_owned(), data, ..protos::Msg::default() }),
             frontend_id: if self.me().frontend { self.me().id.to_string() } else { String::new() },
-            metadata: self.metadata_of_call(context, timeout),
+            metadata: self.metadata_of_call(route, context, timeout),
             session: None,
         };
         let encoded = message.encode_to_vec().into();
@@ -307,18 +308,20 @@ impl Peers {
             Quoted(me.kind.as_str()),
             Quoted(route.as_str()),
             timeout.show(),
-            request_id(),
+            new_request_id(),
         );
         debug_assert!(written.is_ok(), "writing into memory");
         json.into()
     }
 
-    fn metadata_of_call(&self, context: &Context, timeout: Duration) -> Bytes {
+    fn metadata_of_call(&self, route: &str, context: &Context, timeout: Duration) -> Bytes {
         let mut metadata = context.metadata().cloned().unwrap_or_default();
         metadata.set(Metadata::PEER_ID, self.me().id.as_str());
         metadata.set(Metadata::PEER_SERVICE, self.me().kind.as_str());
+        // Who is called overwrites it; one of ours then finds nothing to change.
+        metadata.set(Metadata::ROUTE, route);
         if metadata.text(Metadata::REQUEST_ID).is_none_or(|id| id.is_empty()) {
-            metadata.set(Metadata::REQUEST_ID, request_id());
+            metadata.set(Metadata::REQUEST_ID, new_request_id());
         }
         metadata.set_timeout(timeout);
         metadata.to_json()
@@ -347,11 +350,6 @@ impl fmt::Display for Quoted<'_> {
         }
         write!(f, "\"{}\"", self.0)
     }
-}
-
-/// 22 letters and digits at random.
-fn request_id() -> String {
-    (0..22).map(|_| fastrand::alphanumeric()).collect()
 }
 
 fn decode(answer: Bytes) -> Result<protos::Response> {

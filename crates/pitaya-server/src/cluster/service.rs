@@ -86,10 +86,8 @@ impl RemoteService {
         let seats = Arc::clone(&self.cluster()?.seats);
         let request =
             protos::Request::decode(encoded).map_err(|error| Error::bad_request(format!("not a request: {error}")))?;
-        if request.msg.is_none() {
-            return Err(Error::bad_request("a request without message"));
-        }
-        let metadata = Metadata::parse(request.metadata.clone())?;
+        let Some(msg) = &request.msg else { return Err(Error::bad_request("a request without message")) };
+        let metadata = Metadata::received(request.metadata.clone(), &msg.route)?;
         let seat = seats
             .try_acquire_owned()
             .map_err(|_| Error::new(code::TOO_MANY, "this server has as many calls as it can take"))?;

@@ -60,6 +60,10 @@ const COVERED: [(&str, &str); 26] = [
     ),
     ("pitaya.session.unfinished", "ordering::the_number_of_unfinished_handlers_is_bounded"),
     ("pitaya.session.unique", "cluster::without_unique_sessions_both_stay_on_two_frontends"),
+    (
+        "pitaya.cluster.rpc.server.loopbackenabled",
+        "cluster::remotes::a_server_calls_itself_only_where_loopback_is_enabled",
+    ),
     ("pitaya.session.steptimeout", "settings::a_step_of_a_bind_or_close_is_given_up_at_its_timeout"),
     (
         "pitaya.modules.starttimeout",
@@ -166,6 +170,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.defaultpipelines.structvalidation.enabled", "perhaps"),
         ("pitaya.session.unfinished", "0"),
         ("pitaya.session.unique", "both"),
+        ("pitaya.cluster.rpc.server.loopbackenabled", "often"),
         ("pitaya.session.steptimeout", "0s"),
         ("pitaya.modules.starttimeout", "0"),
         ("pitaya.modules.stoptimeout", "soon"),

@@ -197,7 +197,7 @@ async fn keys_that_pitaya_has_and_this_server_has_not_are_warned_about_once() {
         builder
             .config_file(file.path())
             .environment([("PITAYA_METRICS_STATSD_HOST", "h:1"), ("PITAYA_METRICS_CUSTOM", "{}")])
-            .set_text("pitaya.session.unique", "false")
+            .set_text("pitaya.worker.concurrency", "3")
     });
     let app = built.await.unwrap().app();
     let told: Vec<_> = app.config().warnings().iter().map(ToString::to_string).collect();
@@ -209,7 +209,7 @@ async fn keys_that_pitaya_has_and_this_server_has_not_are_warned_about_once() {
         format!("pitaya.metrics.custom.counters in {path} is known, but without effect here"),
         "PITAYA_METRICS_CUSTOM in the environment is known, but without effect here".to_owned(),
         "PITAYA_METRICS_STATSD_HOST in the environment is known, but without effect here".to_owned(),
-        "pitaya.session.unique in code is known, but without effect here".to_owned(),
+        "pitaya.worker.concurrency in code is known, but without effect here".to_owned(),
     ];
     assert_eq!(told, expected);
     let logged = events.all();
