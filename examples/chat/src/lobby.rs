@@ -1,16 +1,19 @@
 //! Who is where: the rooms are groups of the framework, this knows the names.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use pitaya::{App, Error, GroupError, Json, Result, Session, Uid};
+use pitaya::{App, Error, GroupError, Json, Result, ServerId, Session, Uid};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::room::{Joined, Member, not_in_a_room};
+use crate::{
+    GATE,
+    room::{Joined, Member, not_in_a_room},
+};
 
 /// Rooms that are always there.
 const ROOMS: [&str; 3] = ["lobby", "games", "music"];
@@ -27,9 +30,6 @@ const RELOAD: Duration = Duration::from_secs(2);
 /// The group of all players, who are told when the rooms change.
 const EVERYBODY: &str = "everybody";
 
-/// The server type of this demo: whose clients pushes go to.
-const CHAT: &str = "chat";
-
 #[derive(Debug, Default)]
 pub(crate) struct Lobby {
     /// Held while somebody comes or goes, so that all see this in the same order.
@@ -40,12 +40,18 @@ pub(crate) struct Lobby {
 struct State {
     rooms: BTreeMap<String, VecDeque<Message>>,
     players: HashMap<Uid, Player>,
+    /// Those whose close we are told of; the framework bounds how many can be.
+    watched: HashSet<Uid>,
 }
 
 #[derive(Debug)]
 struct Player {
     name: String,
     room: String,
+    /// The server that the player is connected to.
+    gate: ServerId,
+    /// The connection has closed: somebody else, or the same player, can have the name.
+    gone: bool,
 }
 
 /// What somebody said.
@@ -95,9 +101,24 @@ impl Lobby {
         Ok(())
     }
 
-    pub(crate) async fn join(&self, app: &App, uid: &Uid, name: &str, room: &str) -> Result<Joined> {
+    /// Sees to it that a player leaves when the connection closes. To be called before the session is bound: what closes
+    /// after that is not missed.
+    pub(crate) async fn watch(self: &Arc<Self>, app: &App, session: &Session, uid: &Uid) -> Result<()> {
         let mut state = self.state.lock().await;
-        let before = state.take_name(app, uid, name)?;
+        if !state.watched.contains(uid) {
+            let (lobby, app, player) = (Arc::clone(self), app.clone(), uid.clone());
+            session.on_close(|_| async move { lobby.gone(&app, player).await })?;
+            state.watched.insert(uid.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn join(&self, app: &App, session: &Session, name: &str, room: &str) -> Result<Joined> {
+        let uid = &session.uid()?;
+        let gate = session.frontend().unwrap_or(&app.server().id).clone();
+        let mut state = self.state.lock().await;
+        state.remove_lost(app).await?;
+        let before = state.take_name(uid, name)?;
         if !state.rooms.contains_key(room) {
             if state.rooms.len() >= MAX_ROOMS {
                 return Err(Error::new("CHAT-006", "there are too many rooms"));
@@ -115,7 +136,8 @@ impl Lobby {
         }
         app.group(group(room)).add(uid).await?;
         app.group(EVERYBODY).add(uid).await?;
-        state.players.insert(uid.clone(), Player { name: name.to_owned(), room: room.to_owned() });
+        let player = Player { name: name.to_owned(), room: room.to_owned(), gate, gone: false };
+        state.players.insert(uid.clone(), player);
         let rooms = state.rooms(app).await?;
         if !returned {
             state.tell_rooms(app).await?;
@@ -137,9 +159,15 @@ impl Lobby {
     }
 
     /// A player's connection has closed. If the player is not back soon, the others are told.
-    pub(crate) fn gone(self: &Arc<Self>, app: &App, session: &Session) {
-        let Ok(uid) = session.uid() else { return };
-        let (lobby, app) = (Arc::clone(self), app.clone());
+    async fn gone(self: Arc<Self>, app: &App, uid: Uid) {
+        {
+            let mut state = self.state.lock().await;
+            state.watched.remove(&uid);
+            if let Some(player) = state.players.get_mut(&uid) {
+                player.gone = true;
+            }
+        }
+        let app = app.clone();
         let tasks = app.tasks().clone();
         tasks.spawn("goodbye", async move {
             tokio::select! {
@@ -147,7 +175,7 @@ impl Lobby {
                 () = app.tasks().stopping().cancelled() => return,
             }
             // Somebody who came back, or left before the connection closed, is not here any more under this uid.
-            drop(lobby.leave(&app, &uid).await);
+            drop(self.leave(&app, &uid).await);
         });
     }
 
@@ -181,16 +209,25 @@ impl Lobby {
 impl State {
     /// Takes a name for a player, and returns whom the player was before: this connection in another room, or the
     /// connection of a page that is being reloaded.
-    fn take_name(&mut self, app: &App, uid: &Uid, name: &str) -> Result<Option<(Uid, Player)>> {
+    fn take_name(&mut self, uid: &Uid, name: &str) -> Result<Option<(Uid, Player)>> {
         let same_name = |player: &Player| player.name.to_lowercase() == name.to_lowercase();
-        let holder = self.players.iter().find(|(_, player)| same_name(player)).map(|(holder, _)| holder.clone());
-        if let Some(holder) = holder.filter(|holder| holder != uid) {
-            if app.session_of(&holder).is_some() {
-                return Err(Error::new("CHAT-003", format!("{name} is here already")));
-            }
-            return Ok(self.players.remove_entry(&holder));
+        let holder = self.players.iter().find(|(holder, player)| *holder != uid && same_name(player));
+        match holder.map(|(holder, player)| (holder.clone(), player.gone)) {
+            Some((holder, true)) => Ok(self.players.remove_entry(&holder)),
+            Some((_, false)) => Err(Error::new("CHAT-003", format!("{name} is here already"))),
+            None => Ok(self.players.remove_entry(uid)),
         }
-        Ok(self.players.remove_entry(uid))
+    }
+
+    /// Takes out the players of gates that have crashed: these tell nobody that connections have closed.
+    async fn remove_lost(&mut self, app: &App) -> Result<()> {
+        let servers = app.servers();
+        let lost: Vec<_> = self.players.extract_if(|_, player| servers.get(&player.gate).is_none()).collect();
+        for (uid, player) in lost {
+            self.watched.remove(&uid);
+            self.remove(app, &uid, &player, true).await?;
+        }
+        Ok(())
     }
 
     /// Takes a player out of the groups, and the room away if it is empty now.
@@ -227,14 +264,14 @@ impl State {
     async fn tell_rooms(&self, app: &App) -> Result<()> {
         let rooms = Rooms { rooms: self.rooms(app).await? };
         // Who has just gone does not need to know.
-        let _ = app.group(EVERYBODY).broadcast(CHAT, "onRooms", Json(rooms)).await?;
+        let _ = app.group(EVERYBODY).broadcast(GATE, "onRooms", Json(rooms)).await?;
         Ok(())
     }
 }
 
 /// Pushes to everybody in a room. A player whose page is being reloaded misses it.
 async fn tell(app: &App, room: &str, route: &str, what: &(impl Serialize + Sync)) -> Result<()> {
-    let _ = app.group(group(room)).broadcast(CHAT, route, Json(what)).await?;
+    let _ = app.group(group(room)).broadcast(GATE, route, Json(what)).await?;
     Ok(())
 }
 

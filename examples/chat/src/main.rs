@@ -1,29 +1,54 @@
-//! Starts the chat and stops it with Ctrl-C.
+//! Runs the chat, or one server of it, until Ctrl-C.
 
-use std::process::ExitCode;
+mod args;
 
-/// Where the chat listens unless the first argument says otherwise.
-const ADDRESS: &str = "127.0.0.1:3250";
+use std::{error::Error, process::ExitCode};
+
+use args::{Args, USAGE};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let address = std::env::args().nth(1).unwrap_or_else(|| ADDRESS.to_owned());
-    match run(&address).await {
+    let args = match Args::parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("{error}\n\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            eprintln!("To listen elsewhere, give an address: cargo run -p chat -- 127.0.0.1:4000");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(address: &str) -> Result<(), chat::ChatError> {
-    let chat = chat::start(address).await?;
-    say(&format!("The chat is open: http://{} (two tabs make a conversation; Ctrl-C stops it)", chat.address()));
-    pitaya::signal::shutdown().await;
-    say("Stopping.");
-    chat.stop().await
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    match args {
+        Args::Help => say(USAGE),
+        Args::Chat { address } => {
+            let chat = chat::start(&address).await.map_err(|error| format!("{address}: {error}"))?;
+            let address = chat.address();
+            say(&format!("The chat is open: http://{address} (two tabs make a conversation; Ctrl-C stops it)"));
+            pitaya::signal::shutdown().await;
+            say("Stopping.");
+            chat.stop().await?;
+        }
+        Args::Gate { links, address } => {
+            let gate = chat::gate(&links, &address).await.map_err(|error| format!("{address}: {error}"))?;
+            for address in gate.addresses() {
+                say(&format!("The gate is at http://{address} (it needs a room server; Ctrl-C stops it)"));
+            }
+            gate.serve().with_signals().await?;
+        }
+        Args::Room { links } => {
+            let room = chat::room(&links).await?;
+            say("This is the room server (players come in by a gate; Ctrl-C stops it)");
+            room.serve().with_signals().await?;
+        }
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "a demo talks to the person who started it")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lobby::{Lobby, Message, RoomInfo};
 
-/// The handlers of `chat.room.*`.
+/// The handlers of `room.room.*`.
 pub(crate) struct Room {
     lobby: Arc<Lobby>,
 }
@@ -63,12 +63,14 @@ impl Room {
     async fn join(&self, app: App, session: Session, Json(join): Json<Join>) -> Result<Json<Joined>> {
         let name = checked_name(&join.name)?;
         let room = checked_room(&join.room)?;
+        // The number of a session is its gate's, and there may be several gates.
+        let gate = session.frontend().unwrap_or(&app.server().id);
+        let uid = Uid::try_from(format!("player-{gate}-{}", session.id()))?;
+        self.lobby.watch(&app, &session, &uid).await?;
         if session.uid().is_err() {
-            session.bind(format!("player-{}", session.id())).await?;
-            let (lobby, app) = (Arc::clone(&self.lobby), app.clone());
-            session.on_close(|session| async move { lobby.gone(&app, &session) })?;
+            session.bind(uid).await?;
         }
-        self.lobby.join(&app, &session.uid()?, name, room).await.map(Json)
+        self.lobby.join(&app, &session, name, room).await.map(Json)
     }
 
     /// Leaves the room.

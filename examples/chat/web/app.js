@@ -598,7 +598,7 @@ async function takeSeat(name, room, patience = 0) {
   try {
     for (let wait = 150; ; wait = Math.min(2 * wait, 2_000)) {
       try {
-        sit(await client.request('room.join', { name, room }));
+        sit(await client.request('room.room.join', { name, room }));
         return;
       } catch (error) {
         const again = error instanceof PitayaError && error.code === 'CHAT-003' && performance.now() + wait < until;
@@ -681,7 +681,7 @@ function openSideIfNarrow() {
 async function leave() {
   page.leave.disabled = true;
   // Whatever the answer, we go: closing the connection is a way to leave, too.
-  await client.request('room.leave', {}, { timeout: 1_500 }).catch(() => {});
+  await client.request('room.room.leave', {}, { timeout: 1_500 }).catch(() => {});
   client.close();
   page.leave.disabled = false;
   standUp();
@@ -730,7 +730,7 @@ function typed() {
   const now = performance.now();
   if (!page.text.value.trim() || !seat.joined || client.state !== 'open' || now - lastTyping < TYPING_EVERY) return;
   lastTyping = now;
-  client.notify('room.typing', {});
+  client.notify('room.room.typing', {});
 }
 
 /** @param {Event} event */
@@ -742,7 +742,7 @@ async function say(event) {
   lastTyping = -Infinity;
   try {
     if ([...text].length > LONGEST_TEXT) throw new PitayaError('CHAT-004', 'too long');
-    const answer = client.request('room.say', { text });
+    const answer = client.request('room.room.say', { text });
     page.text.value = '';
     showComposer();
     await answer;
@@ -855,7 +855,7 @@ function connect() {
 async function arrived(patience) {
   if (!seat.name) {
     showBanner();
-    await client.request('room.rooms', {}).then(roomsChanged, () => {});
+    await client.request('room.room.rooms', {}).then(roomsChanged, () => {});
     return;
   }
   const back = page.banner.hidden ? '' : 'Connected again.';

@@ -8,8 +8,8 @@
  * const client = new PitayaClient();
  * client.on('onMessage', (message) => console.log(message));
  * await client.connect('wss://game.example.com/', { user: { level: 3 }, reconnect: true });
- * const room = await client.request('room.join', { room: 'garden' });
- * client.notify('room.typing', {});
+ * const room = await client.request('room.room.join', { room: 'garden' });
+ * client.notify('room.room.typing', {});
  * ```
  *
  * The file has three layers, each usable alone: the codec (pure functions on bytes), `Connection` (one WebSocket from
