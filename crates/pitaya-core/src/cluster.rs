@@ -17,7 +17,9 @@ mod servers;
 
 pub use metadata::{Metadata, MetadataError};
 pub use peers::{Call, PeerOptions, Peers};
-pub use ports::{Adapters, ClusterContext, Discovery, Responder, RpcClient, RpcServer, RpcService, Topic, Wiring};
+pub use ports::{
+    Adapters, Capacity, ClusterContext, Discovery, Responder, RpcClient, RpcServer, RpcService, Topic, Wiring,
+};
 pub use router::{Choice, Random, Router, Routing, Sticky};
 pub use rpc_error::RpcError;
 pub use servers::{MAX_SERVERS, ServerList, Servers};
