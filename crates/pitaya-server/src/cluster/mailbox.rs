@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use pitaya_core::{BoxFuture, Error, Reply, Result, cluster::Responder};
+use pitaya_core::{BoxFuture, Context, Error, Reply, Result, cluster::Responder};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::PollSemaphore;
 
@@ -23,7 +23,7 @@ use crate::{
 /// Whose reply it is.
 struct Tag {
     route: pitaya_core::Route,
-    request_id: String,
+    context: Context,
     is_notify: bool,
     responder: Responder,
     _seat: OwnedSemaphorePermit,
@@ -68,7 +68,7 @@ pub(super) async fn run(
                 let registered = engine.registry.get(job.handler);
                 let tag = Tag {
                     route: registered.route.clone(),
-                    request_id: job.request.parts.context.request_id(),
+                    context: job.request.parts.context.clone(),
                     is_notify: job.is_notify,
                     responder: job.responder,
                     _seat: job.seat,
@@ -99,16 +99,16 @@ pub(super) async fn run(
 fn answer(tag: Tag, outcome: Outcome) -> BoxFuture<'static, ()> {
     let reply = match outcome {
         Ok(Ok(body)) => Ok(if tag.is_notify { Bytes::from_static(b"ack") } else { body }),
-        Ok(Err(error)) => Err(internal_error(tag.route.as_str(), &tag.request_id, error)),
-        Err(panic) => Err(panic_error(tag.route.as_str(), &tag.request_id, &*panic)),
+        Ok(Err(error)) => Err(internal_error(tag.route.as_str(), &tag.context.request_id(), error)),
+        Err(panic) => Err(panic_error(tag.route.as_str(), &tag.context.request_id(), &*panic)),
     };
     Box::pin(async move { respond(tag.responder, reply).await })
 }
 
 /// Runs a chain outside of a runner; its panic becomes an error, and the cause of an internal error stays here.
-pub(super) async fn guarded(route: &str, request_id: &str, chain: impl Future<Output = Reply>) -> Result<Bytes, Error> {
+pub(super) async fn guarded(route: &str, context: &Context, chain: impl Future<Output = Reply>) -> Result<Bytes, Error> {
     match AssertUnwindSafe(chain).catch_unwind().await {
-        Ok(reply) => reply.map_err(|error| internal_error(route, request_id, error)),
-        Err(panic) => Err(panic_error(route, request_id, &*panic)),
+        Ok(reply) => reply.map_err(|error| internal_error(route, &context.request_id(), error)),
+        Err(panic) => Err(panic_error(route, &context.request_id(), &*panic)),
     }
 }

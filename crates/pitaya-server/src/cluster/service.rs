@@ -177,15 +177,14 @@ impl RemoteService {
         };
         let registered = cluster.remotes.get(remote);
         let context = Context::of_call(None, 0, metadata);
-        let request_id = context.request_id();
-        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
+        let parts = Parts::new(registered.route.clone(), context.clone(), engine.app.clone());
         let request = Request::new(parts, msg.data);
         let (route, chain, running) =
             (registered.route.clone(), Arc::clone(&registered.chain), Arc::clone(&cluster.running));
         engine.work.spawn("remote", async move {
             // The semaphore is never closed.
             let permit = running.acquire().await;
-            let answer = mailbox::guarded(route.as_str(), &request_id, async { chain.call(request).await }).await;
+            let answer = mailbox::guarded(route.as_str(), &context, async { chain.call(request).await }).await;
             drop(permit);
             respond(responder, answer).await;
             drop(seat);
