@@ -41,13 +41,13 @@ pub(super) async fn run(
     service: Arc<RemoteService>,
     engine: Arc<Engine>,
     key: Key,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
+    mut jobs: mpsc::UnboundedReceiver<Box<Job>>,
 ) {
     let Some(cluster) = engine.cluster.clone() else { return };
     let mut runner: SessionRunner<Tag> = SessionRunner::new(engine.options.unfinished);
     let mut running = PollSemaphore::new(Arc::clone(&cluster.running));
     let mut answers: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-    let mut next: Option<Job> = None;
+    let mut next: Option<Box<Job>> = None;
     poll_fn(|cx| {
         loop {
             let mut moved = false;
@@ -65,6 +65,7 @@ pub(super) async fn run(
                 && let Poll::Ready(Some(permit)) = running.poll_acquire(cx)
                 && let Some(job) = next.take()
             {
+                let job = *job;
                 let registered = engine.registry.get(job.handler);
                 let tag = Tag {
                     route: registered.route.clone(),

@@ -28,7 +28,7 @@ const MAX_WATCHED: usize = 65_536;
 pub(crate) struct RemoteService {
     engine: Weak<Engine>,
     /// The messages of sessions that are being handled: one task for each such session.
-    mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Job>>>,
+    mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Box<Job>>>>,
     /// Sessions whose callbacks run here when they close on their frontend.
     watched: Mutex<HashMap<Key, Vec<Session>>>,
 }
@@ -73,7 +73,7 @@ impl RemoteService {
         };
         match taken {
             Ok((key, handler, request, is_notify)) => {
-                self.deliver(&engine, key, Job { handler, request, is_notify, responder, seat });
+                self.deliver(&engine, key, Box::new(Job { handler, request, is_notify, responder, seat }));
                 Ok(())
             }
             Err(error) => Err((responder, error)),
@@ -124,7 +124,7 @@ impl RemoteService {
     }
 
     /// Puts a message into the mailbox of its session; the first one begins it.
-    fn deliver(self: &Arc<Self>, engine: &Arc<Engine>, key: Key, job: Job) {
+    fn deliver(self: &Arc<Self>, engine: &Arc<Engine>, key: Key, job: Box<Job>) {
         let mut mailboxes = self.mailboxes();
         let job = match mailboxes.get(&key) {
             Some(mailbox) => match mailbox.send(job) {
@@ -133,7 +133,7 @@ impl RemoteService {
             },
             None => job,
         };
-        // Bounded by the seats, of which each message holds one.
+        // Bounded by the seats, of which each message holds one. A channel makes room for 32 at once, so they are boxed.
         let (sender, receiver) = mpsc::unbounded_channel();
         // The receiver is here.
         drop(sender.send(job));
@@ -143,7 +143,7 @@ impl RemoteService {
     }
 
     /// Ends a mailbox if nothing is in it. Whoever sends holds the same lock.
-    pub(super) fn end_mailbox(&self, key: &Key, jobs: &mpsc::UnboundedReceiver<Job>) -> bool {
+    pub(super) fn end_mailbox(&self, key: &Key, jobs: &mpsc::UnboundedReceiver<Box<Job>>) -> bool {
         let mut mailboxes = self.mailboxes();
         let empty = jobs.is_empty();
         if empty {
@@ -210,7 +210,7 @@ impl RemoteService {
         self.watched().remove(key).unwrap_or_default()
     }
 
-    fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Job>>> {
+    fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Box<Job>>>> {
         // Nothing panics while a map is locked.
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
