@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use pitaya_core::{
-    Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
+    BoxFuture, Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
     cluster::{
         Metadata, Responder, RpcService,
         protos::{self, MsgType, RpcType},
@@ -289,12 +289,12 @@ impl RpcService for Handle {
 }
 
 /// Sends an answer.
-pub(super) async fn respond(responder: Responder, answer: Result<Bytes>) {
+pub(super) fn respond(responder: Responder, answer: Result<Bytes>) -> BoxFuture<'static, ()> {
     let response = match answer {
         Ok(data) => protos::Response::of(data),
         Err(error) => protos::Response::failed(&error),
     };
-    responder.send(response.encode_to_vec().into()).await;
+    responder.send(response.encode_to_vec().into())
 }
 
 fn stopping() -> Error {
