@@ -4,11 +4,13 @@
 //!
 //! - `limit-server`, a hand-written loop that does the least that a server must do;
 //! - `bench-server`, the same as an ordinary application of this framework;
+//! - `limit-pair`, a hand-written frontend and backend, and `bench-pair`, the same as two servers of this framework;
+//! - `services`, a nats-server and an etcd for them;
 //! - `load`, the load generator, which runs in a process of its own;
 //! - `crowd`, thousands of clients that are mostly quiet, in a process of its own, too;
 //! - `soak`, clients that come, misbehave and go, to find what the server does not give back.
 //!
-//! `cargo xtask bench` starts them and compares the two servers.
+//! `cargo xtask bench` starts them and compares ours with the hand-written ones.
 //! The limit and the generators write the protocol by hand, without our protocol crate:
 //! a mistake (or a slowness) there must not cancel out of the comparison.
 #![allow(
@@ -23,6 +25,7 @@ pub mod handshake;
 pub mod lane;
 pub mod limit;
 pub mod packet;
+pub mod pair;
 pub mod payload;
 pub mod server;
 pub mod soak;

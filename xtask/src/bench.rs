@@ -4,6 +4,7 @@ mod broadcast;
 mod build;
 mod calibration;
 mod case;
+mod cluster;
 mod cpu;
 mod crowd;
 mod estimate;
@@ -86,6 +87,13 @@ pub(crate) fn broadcast(args: &[&str]) -> Outcome {
     let options = Options::parse(args)?;
     let programs = Programs::build(options.self_check)?;
     broadcast::run(&programs, &options, &describe()?, args)
+}
+
+/// Compares a frontend with its backend, see [`mod@cluster`].
+pub(crate) fn cluster(args: &[&str]) -> Outcome {
+    let options = Options::parse(args)?;
+    let programs = Programs::build(options.self_check)?;
+    cluster::run(&programs, &options, &describe()?, args)
 }
 
 /// Lets clients come, misbehave and go, and looks for what the server does not give back.

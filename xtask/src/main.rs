@@ -19,6 +19,7 @@ usage: cargo xtask bench standalone [--quick] [--json] [--record] [--slices N] [
        cargo xtask bench instructions [--json] [--self-check]
        cargo xtask bench idle [--quick] [--json] [--record] [--slices N]
        cargo xtask bench broadcast [--quick] [--json] [--record] [--slices N] [--self-check]
+       cargo xtask bench cluster [--quick] [--json] [--record] [--slices N] [--self-check]
        cargo xtask soak [--seconds N] [--clients N]";
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ["bench", "instructions", ref rest @ ..] => bench::instructions(rest),
         ["bench", "idle", ref rest @ ..] => bench::idle(rest),
         ["bench", "broadcast", ref rest @ ..] => bench::broadcast(rest),
+        ["bench", "cluster", ref rest @ ..] => bench::cluster(rest),
         ["soak", ref rest @ ..] => bench::soak(rest),
         _ => {
             eprintln!("{USAGE}");

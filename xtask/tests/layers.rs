@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("tested-game", &["pitaya"]),
     ("first-server", &["pitaya"]),
     ("settings", &["pitaya"]),
-    ("pitaya-bench", &["pitaya"]),
+    ("pitaya-bench", &["pitaya", "pitaya-fixtures"]),
     ("xtask", &[]),
 ];
 

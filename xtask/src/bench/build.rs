@@ -11,6 +11,12 @@ pub(crate) struct Programs {
     pub(crate) limit: PathBuf,
     /// The server under test.
     pub(crate) ours: PathBuf,
+    /// The hand-written frontend and backend.
+    pub(crate) limit_pair: PathBuf,
+    /// The frontend and backend under test.
+    pub(crate) our_pair: PathBuf,
+    /// A nats-server and an etcd.
+    pub(crate) services: PathBuf,
     /// The load generator.
     pub(crate) load: PathBuf,
     /// Thousands of clients that are mostly quiet.
@@ -20,7 +26,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Builds the package `pitaya-bench`. With `self_check` the limit server takes our place.
+    /// Builds the package `pitaya-bench`. With `self_check` the limit takes our place.
     pub(crate) fn build(self_check: bool) -> Result<Self> {
         // Cargo itself says where it puts the programs, so no target directory is guessed.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -42,7 +48,18 @@ impl Programs {
         };
         let limit = find("limit-server")?;
         let ours = if self_check { limit.clone() } else { find("bench-server")? };
-        Ok(Self { limit, ours, load: find("load")?, crowd: find("crowd")?, soak: find("soak")? })
+        let limit_pair = find("limit-pair")?;
+        let our_pair = if self_check { limit_pair.clone() } else { find("bench-pair")? };
+        Ok(Self {
+            limit,
+            ours,
+            limit_pair,
+            our_pair,
+            services: find("services")?,
+            load: find("load")?,
+            crowd: find("crowd")?,
+            soak: find("soak")?,
+        })
     }
 }
 

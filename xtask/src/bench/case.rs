@@ -24,11 +24,18 @@ pub(crate) enum Case {
     Suspends,
     WsReady,
     WsSuspends,
+    /// A frontend and a backend, each a process, with a nats-server between them.
+    Nats,
+    /// The same in one process.
+    InProcess,
 }
 
 impl Case {
-    /// All cases, in the order of the tables.
+    /// The cases of one server, in the order of the tables.
     pub(crate) const ALL: [Self; 4] = [Self::Ready, Self::Suspends, Self::WsReady, Self::WsSuspends];
+
+    /// Those of a cluster.
+    pub(crate) const CLUSTER: [Self; 2] = [Self::Nats, Self::InProcess];
 
     /// The name in JSON and tables.
     pub(crate) fn name(self) -> &'static str {
@@ -37,13 +44,15 @@ impl Case {
             Self::Suspends => "suspends",
             Self::WsReady => "ws-ready",
             Self::WsSuspends => "ws-suspends",
+            Self::Nats => "nats",
+            Self::InProcess => "in-process",
         }
     }
 
     /// How its packets travel.
     pub(crate) fn transport(self) -> Transport {
         match self {
-            Self::Ready | Self::Suspends => Transport::Tcp,
+            Self::Ready | Self::Suspends | Self::Nats | Self::InProcess => Transport::Tcp,
             Self::WsReady | Self::WsSuspends => Transport::WebSocket,
         }
     }
@@ -54,6 +63,7 @@ impl Case {
         match self {
             Self::Ready | Self::WsReady => "bench.echo",
             Self::Suspends | Self::WsSuspends => "bench.suspends",
+            Self::Nats | Self::InProcess => "back.bench.echo",
         }
     }
 
@@ -62,6 +72,7 @@ impl Case {
         match self {
             Self::Ready | Self::WsReady => 1.25,
             Self::Suspends | Self::WsSuspends => 1.7,
+            Self::Nats | Self::InProcess => 1.4,
         }
     }
 }

@@ -129,6 +129,48 @@ impl Report {
         out
     }
 
+    /// The table, and whether the goals are met.
+    pub(crate) fn result(&self) -> String {
+        let mut out = self.table();
+        out.push('\n');
+        let complaints = self.complaints();
+        for complaint in &complaints {
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "- not met: {complaint}");
+        }
+        if complaints.is_empty() {
+            out.push_str("All goals are met.\n");
+        }
+        out
+    }
+
+    /// All slices.
+    pub(crate) fn raw_rounds(&self) -> String {
+        let mut out = String::from("\n### Raw rounds\n");
+        for case in &self.cases {
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "\n#### {}\n\n{RAW_HEAD}", case.case.name());
+            for slice in &case.slices {
+                let (server, window) = (if slice.ours { "ours" } else { "limit" }, &slice.window);
+                let _ = writeln!(
+                    out,
+                    "| {} | {server} | {:.6} | {:.4} | {} | {} | {} | {:.2} | {} | {} | {} |",
+                    slice.round,
+                    slice.cpu.as_secs_f64(),
+                    slice.cpu_us(),
+                    window.sent,
+                    window.done,
+                    window.answered,
+                    window.batch,
+                    window.p50_us,
+                    window.p99_us,
+                    window.max_us,
+                );
+            }
+        }
+        out
+    }
+
     /// What is wrong with the result; nothing if all goals are met.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
@@ -153,6 +195,10 @@ impl Report {
         complaints
     }
 }
+
+const RAW_HEAD: &str = "\
+| round | server | CPU s | CPU µs per request | sent | done in time | answered | batch | p50 µs | p99 µs | max µs |
+|---|---|---|---|---|---|---|---|---|---|---|";
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -49,16 +49,27 @@ pub(crate) fn run(programs: &Programs, case: Case, rate: f64, options: &Options)
     while slices.len() < options.slices {
         let limit = Server::start(&programs.limit, case.transport())?;
         let ours = Server::start(&programs.ours, case.transport())?;
-        let servers = [&limit, &ours];
-        let mut load = Load::start(&programs.load, &servers, case.transport(), CONNECTIONS)?;
-        load.route(case.route())?;
-        for index in 0..servers.len() {
-            load.target(index)?;
-            load.rate(rate, options.warm_up)?;
-        }
-        round(servers, &mut load, rate, options.slice, &mut slices)?;
+        fresh(programs, case, [&limit, &ours], rate, options, &mut slices)?;
     }
     Ok(slices)
+}
+
+/// Runs the slices of one round with servers that have just been started.
+pub(crate) fn fresh(
+    programs: &Programs,
+    case: Case,
+    servers: [&Server; 2],
+    rate: f64,
+    options: &Options,
+    slices: &mut Vec<Slice>,
+) -> Result<()> {
+    let mut load = Load::start(&programs.load, &servers, case.transport(), CONNECTIONS)?;
+    load.route(case.route())?;
+    for index in 0..servers.len() {
+        load.target(index)?;
+        load.rate(rate, options.warm_up)?;
+    }
+    round(servers, &mut load, rate, options.slice, slices)
 }
 
 /// Runs the slices of one round: the second server is the one under test.

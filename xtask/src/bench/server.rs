@@ -12,10 +12,12 @@ use std::time::Duration;
 /// How long a server may take to listen; under valgrind that is seconds.
 const START: Duration = Duration::from_secs(30);
 
-/// A running server.
+/// A running server, and the processes that work for it.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Process,
+    /// Its backends.
+    others: Vec<Process>,
     address: String,
 }
 
@@ -44,7 +46,7 @@ impl Server {
             .strip_prefix("listening ")
             .ok_or_else(|| format!("the server said `{line}` and not where it listens"))?;
         let address = address.to_owned();
-        Ok(Self { process, address })
+        Ok(Self { process, others: Vec::new(), address })
     }
 
     /// Where the server listens.
@@ -52,9 +54,25 @@ impl Server {
         &self.address
     }
 
-    /// The CPU time that the server has used so far.
+    /// Starts `command` as a backend, and waits until it can be called.
+    pub(crate) fn start_backend(command: &mut Command) -> Result<Process> {
+        let mut process = Process::spawn("backend", command.arg("--exit-with-stdin"))?;
+        match process.line(START)?.as_str() {
+            "ready" => Ok(process),
+            line => Err(format!("the backend said `{line}`").into()),
+        }
+    }
+
+    /// Counts the CPU time of this process as well, and ends it with the server.
+    pub(crate) fn with(mut self, other: Process) -> Self {
+        self.others.push(other);
+        self
+    }
+
+    /// The CPU time that the server has used so far, and those that work for it.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        cpu::used(self.process.id())
+        let all = self.others.iter().chain([&self.process]);
+        all.map(|process| cpu::used(process.id())).sum()
     }
 
     /// The memory of the server that is in use, in bytes.

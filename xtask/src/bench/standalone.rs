@@ -8,41 +8,13 @@ use std::fmt::Write;
 /// What is recorded of a run.
 pub(crate) fn markdown(report: &Report, machine: &Machine, args: &[&str]) -> Result<String> {
     let mut out = format!("{}\n{METHOD}\n### Result\n\n", machine::head(machine, "standalone", args));
-    out.push_str(&report.table());
-    writeln!(out)?;
-    let complaints = report.complaints();
-    for complaint in &complaints {
-        writeln!(out, "- not met: {complaint}")?;
-    }
-    if complaints.is_empty() {
-        writeln!(out, "All goals are met.")?;
-    }
+    out.push_str(&report.result());
 
     writeln!(out, "\n### The limit against a byte echo\n")?;
     for calibration in &report.calibrations {
         writeln!(out, "- {calibration}")?;
     }
-    writeln!(out, "\n### Raw rounds")?;
-    for case in &report.cases {
-        writeln!(out, "\n#### {}\n\n{RAW_HEAD}", case.case.name())?;
-        for slice in &case.slices {
-            let (server, window) = (if slice.ours { "ours" } else { "limit" }, &slice.window);
-            writeln!(
-                out,
-                "| {} | {server} | {:.6} | {:.4} | {} | {} | {} | {:.2} | {} | {} | {} |",
-                slice.round,
-                slice.cpu.as_secs_f64(),
-                slice.cpu_us(),
-                window.sent,
-                window.done,
-                window.answered,
-                window.batch,
-                window.p50_us,
-                window.p99_us,
-                window.max_us,
-            )?;
-        }
-    }
+    out.push_str(&report.raw_rounds());
     Ok(out)
 }
 
@@ -58,10 +30,6 @@ A ratio is that of two neighbouring slices; the table shows the median of the ra
 A goal is met if the upper end of the interval is at most the goal.
 *batch* is how many requests one write of the generator carries on average.
 ";
-
-const RAW_HEAD: &str = "\
-| round | server | CPU s | CPU µs per request | sent | done in time | answered | batch | p50 µs | p99 µs | max µs |
-|---|---|---|---|---|---|---|---|---|---|---|";
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,8 @@ struct Inner {
     context: ClusterContext,
     adapters: Adapters,
     options: PeerOptions,
+    /// How the metadata of a client's message begins: who this server is.
+    peer: String,
     /// What takes the calls of this server to itself.
     service: OnceLock<Weak<dyn RpcService>>,
 }
@@ -69,7 +71,9 @@ impl Peers {
     /// Makes the handle.
     #[must_use]
     pub fn new(context: ClusterContext, adapters: Adapters, options: PeerOptions) -> Self {
-        Self(Arc::new(Inner { context, adapters, options, service: OnceLock::new() }))
+        let me = context.me();
+        let peer = format!("{{\"peer.id\":{},\"peer.service\":{}", Quoted(me.id.as_str()), Quoted(me.kind.as_str()));
+        Self(Arc::new(Inner { context, adapters, options, peer, service: OnceLock::new() }))
     }
 
     /// Says what takes the calls of this server to itself. Only the first time counts.
@@ -297,7 +301,6 @@ impl Peers {
     /// The metadata of a client's message, in the order of its keys.
     fn metadata_of_client(&self, route: &Route, timeout: Duration) -> Bytes {
         use std::fmt::Write as _;
-        let me = self.me();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut json = String::with_capacity(224);
         // Names and routes hold no character that JSON escapes, but for the quotation mark and the backslash.
@@ -311,6 +314,15 @@ impl Peers {
             new_request_id(),
         );
         debug_assert!(written.is_ok(), "writing into memory");
+        let mut json = String::with_capacity(256);
+        json.push_str(&self.0.peer);
+        // Writing into memory does not fail. Units of durations are letters.
+        let _ = write!(json, ",\"req-route\":{},\"req-start-time\":{now}", Quoted(route.as_str()));
+        json.push_str(",\"reqTimeout\":\"");
+        json.push_str(&timeout.show());
+        json.push_str("\",\"request.id\":\"");
+        push_request_id(&mut json);
+        json.push_str("\"}");
         json.into()
     }
 
@@ -350,6 +362,19 @@ impl fmt::Display for Quoted<'_> {
         }
         write!(f, "\"{}\"", self.0)
     }
+}
+
+/// 22 letters and digits at random.
+fn request_id() -> String {
+    let mut id = String::with_capacity(22);
+    push_request_id(&mut id);
+    id
+}
+
+fn push_request_id(text: &mut String) {
+    // One generator for all: the shared one is looked up at each use.
+    let mut random = fastrand::Rng::new();
+    text.extend((0..22).map(|_| random.alphanumeric()));
 }
 
 fn decode(answer: Bytes) -> Result<protos::Response> {

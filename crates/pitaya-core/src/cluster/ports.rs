@@ -195,8 +195,8 @@ impl Responder {
     }
 
     /// Sends the encoded answer. It resolves when the transport has taken it.
-    pub async fn send(self, response: Bytes) {
-        (self.0)(response).await;
+    pub fn send(self, response: Bytes) -> BoxFuture<'static, ()> {
+        (self.0)(response)
     }
 }
 

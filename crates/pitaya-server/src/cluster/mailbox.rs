@@ -4,12 +4,12 @@ use std::{
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     sync::Arc,
-    task::Poll,
+    task::{self, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use pitaya_core::{BoxFuture, Error, Reply, Result, cluster::Responder};
+use pitaya_core::{BoxFuture, Context, Error, Reply, Result, cluster::Responder};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::PollSemaphore;
 
@@ -23,10 +23,10 @@ use crate::{
 /// Whose reply it is.
 struct Tag {
     route: pitaya_core::Route,
-    request_id: String,
+    context: Context,
     is_notify: bool,
     responder: Responder,
-    _seat: OwnedSemaphorePermit,
+    seat: OwnedSemaphorePermit,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -41,18 +41,19 @@ pub(super) async fn run(
     service: Arc<RemoteService>,
     engine: Arc<Engine>,
     key: Key,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
+    mut jobs: mpsc::UnboundedReceiver<Box<Job>>,
 ) {
     let Some(cluster) = engine.cluster.clone() else { return };
     let mut runner: SessionRunner<Tag> = SessionRunner::new(engine.options.unfinished);
     let mut running = PollSemaphore::new(Arc::clone(&cluster.running));
+    // Those that the transport does not take at once.
     let mut answers: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-    let mut next: Option<Job> = None;
+    let mut next: Option<Box<Job>> = None;
     poll_fn(|cx| {
         loop {
             let mut moved = false;
             while let Poll::Ready((tag, outcome)) = runner.poll_next(cx) {
-                answers.push(answer(tag, outcome));
+                answers.extend(answer(cx, tag, outcome));
                 moved = true;
             }
             if next.is_none()
@@ -65,20 +66,21 @@ pub(super) async fn run(
                 && let Poll::Ready(Some(permit)) = running.poll_acquire(cx)
                 && let Some(job) = next.take()
             {
+                let job = *job;
                 let registered = engine.registry.get(job.handler);
                 let tag = Tag {
                     route: registered.route.clone(),
-                    request_id: job.request.parts.context.request_id(),
+                    context: job.request.parts.context.clone(),
                     is_notify: job.is_notify,
                     responder: job.responder,
-                    _seat: job.seat,
+                    seat: job.seat,
                     _permit: permit,
                 };
                 let request = job.request;
                 if let Some((tag, outcome)) =
                     runner.start(cx, tag, registered.ordered, || registered.chain.call(request))
                 {
-                    answers.push(answer(tag, outcome));
+                    answers.extend(answer(cx, tag, outcome));
                 }
                 moved = true;
             }
@@ -96,19 +98,33 @@ pub(super) async fn run(
     .await;
 }
 
-fn answer(tag: Tag, outcome: Outcome) -> BoxFuture<'static, ()> {
+/// Sends an answer. One that the transport does not take at once has to be waited for, and keeps its seat.
+fn answer(cx: &mut task::Context<'_>, tag: Tag, outcome: Outcome) -> Option<BoxFuture<'static, ()>> {
     let reply = match outcome {
         Ok(Ok(body)) => Ok(if tag.is_notify { Bytes::from_static(b"ack") } else { body }),
-        Ok(Err(error)) => Err(internal_error(tag.route.as_str(), &tag.request_id, error)),
-        Err(panic) => Err(panic_error(tag.route.as_str(), &tag.request_id, &*panic)),
+        Ok(Err(error)) => Err(internal_error(tag.route.as_str(), &tag.context.request_id(), error)),
+        Err(panic) => Err(panic_error(tag.route.as_str(), &tag.context.request_id(), &*panic)),
     };
-    Box::pin(async move { respond(tag.responder, reply).await })
+    let mut sending = respond(tag.responder, reply);
+    // Its waker is that of the whole mailbox, until it is among the answers.
+    if sending.as_mut().poll(cx).is_ready() {
+        return None;
+    }
+    let seat = tag.seat;
+    Some(Box::pin(async move {
+        sending.await;
+        drop(seat);
+    }))
 }
 
 /// Runs a chain outside of a runner; its panic becomes an error, and the cause of an internal error stays here.
-pub(super) async fn guarded(route: &str, request_id: &str, chain: impl Future<Output = Reply>) -> Result<Bytes, Error> {
+pub(super) async fn guarded(
+    route: &str,
+    context: &Context,
+    chain: impl Future<Output = Reply>,
+) -> Result<Bytes, Error> {
     match AssertUnwindSafe(chain).catch_unwind().await {
-        Ok(reply) => reply.map_err(|error| internal_error(route, request_id, error)),
-        Err(panic) => Err(panic_error(route, request_id, &*panic)),
+        Ok(reply) => reply.map_err(|error| internal_error(route, &context.request_id(), error)),
+        Err(panic) => Err(panic_error(route, &context.request_id(), &*panic)),
     }
 }

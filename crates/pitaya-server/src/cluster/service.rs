@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use pitaya_core::{
-    Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
+    BoxFuture, Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
     cluster::{
         Metadata, Responder, RpcService,
         protos::{self, MsgType, RpcType},
@@ -28,7 +28,7 @@ const MAX_WATCHED: usize = 65_536;
 pub(crate) struct RemoteService {
     engine: Weak<Engine>,
     /// The messages of sessions that are being handled: one task for each such session.
-    mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Job>>>,
+    mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Box<Job>>>>,
     /// Sessions whose callbacks run here when they close on their frontend.
     watched: Mutex<HashMap<Key, Vec<Session>>>,
 }
@@ -73,7 +73,7 @@ impl RemoteService {
         };
         match taken {
             Ok((key, handler, request, is_notify)) => {
-                self.deliver(&engine, key, Job { handler, request, is_notify, responder, seat });
+                self.deliver(&engine, key, Box::new(Job { handler, request, is_notify, responder, seat }));
                 Ok(())
             }
             Err(error) => Err((responder, error)),
@@ -122,7 +122,7 @@ impl RemoteService {
     }
 
     /// Puts a message into the mailbox of its session; the first one begins it.
-    fn deliver(self: &Arc<Self>, engine: &Arc<Engine>, key: Key, job: Job) {
+    fn deliver(self: &Arc<Self>, engine: &Arc<Engine>, key: Key, job: Box<Job>) {
         let mut mailboxes = self.mailboxes();
         let job = match mailboxes.get(&key) {
             Some(mailbox) => match mailbox.send(job) {
@@ -132,6 +132,7 @@ impl RemoteService {
             None => job,
         };
         #[expect(clippy::disallowed_methods, reason = "bounded by the seats, of which each message holds one")]
+        // Bounded by the seats, of which each message holds one. A channel makes room for 32 at once, so they are boxed.
         let (sender, receiver) = mpsc::unbounded_channel();
         // The receiver is here.
         drop(sender.send(job));
@@ -141,7 +142,7 @@ impl RemoteService {
     }
 
     /// Ends a mailbox if nothing is in it. Whoever sends holds the same lock.
-    pub(super) fn end_mailbox(&self, key: &Key, jobs: &mpsc::UnboundedReceiver<Job>) -> bool {
+    pub(super) fn end_mailbox(&self, key: &Key, jobs: &mpsc::UnboundedReceiver<Box<Job>>) -> bool {
         let mut mailboxes = self.mailboxes();
         let empty = jobs.is_empty();
         if empty {
@@ -175,15 +176,14 @@ impl RemoteService {
         };
         let registered = cluster.remotes.get(remote);
         let context = Context::of_call(None, 0, metadata);
-        let request_id = context.request_id();
-        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
+        let parts = Parts::new(registered.route.clone(), context.clone(), engine.app.clone());
         let request = Request::new(parts, msg.data);
         let (route, chain, running) =
             (registered.route.clone(), Arc::clone(&registered.chain), Arc::clone(&cluster.running));
         engine.work.spawn("remote", async move {
             // The semaphore is never closed.
             let permit = running.acquire().await;
-            let answer = mailbox::guarded(route.as_str(), &request_id, async { chain.call(request).await }).await;
+            let answer = mailbox::guarded(route.as_str(), &context, async { chain.call(request).await }).await;
             drop(permit);
             respond(responder, answer).await;
             drop(seat);
@@ -209,7 +209,7 @@ impl RemoteService {
         self.watched().remove(key).unwrap_or_default()
     }
 
-    fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Job>>> {
+    fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Box<Job>>>> {
         // Nothing panics while a map is locked.
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -288,12 +288,12 @@ impl RpcService for Handle {
 }
 
 /// Sends an answer.
-pub(super) async fn respond(responder: Responder, answer: Result<Bytes>) {
+pub(super) fn respond(responder: Responder, answer: Result<Bytes>) -> BoxFuture<'static, ()> {
     let response = match answer {
         Ok(data) => protos::Response::of(data),
         Err(error) => protos::Response::failed(&error),
     };
-    responder.send(response.encode_to_vec().into()).await;
+    responder.send(response.encode_to_vec().into())
 }
 
 fn stopping() -> Error {
