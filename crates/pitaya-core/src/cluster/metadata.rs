@@ -232,7 +232,15 @@ impl<'de> Visitor<'de> for Known<'_> {
 
 /// 22 letters and digits at random, as long as those of Go Pitaya.
 pub(super) fn new_request_id() -> String {
-    (0..22).map(|_| fastrand::alphanumeric()).collect()
+    let mut id = String::with_capacity(22);
+    push_request_id(&mut id);
+    id
+}
+
+pub(super) fn push_request_id(text: &mut String) {
+    // One generator for all letters: the shared one is looked up at each use.
+    let mut random = fastrand::Rng::new();
+    text.extend((0..22).map(|_| random.alphanumeric()));
 }
 
 /// Reads a duration as Go does: each number needs its unit.

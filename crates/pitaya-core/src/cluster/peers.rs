@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::{
     Adapters, Choice, ClusterContext, Metadata, Random, Responder, Router, Routing, RpcError, RpcService, ServerList,
     Topic,
-    metadata::new_request_id,
+    metadata::{new_request_id, push_request_id},
     protos::{self, MsgType, RpcType},
 };
 use crate::{
@@ -302,18 +302,6 @@ impl Peers {
     fn metadata_of_client(&self, route: &Route, timeout: Duration) -> Bytes {
         use std::fmt::Write as _;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let mut json = String::with_capacity(224);
-        // Names and routes hold no character that JSON escapes, but for the quotation mark and the backslash.
-        let written = write!(
-            json,
-            "{{\"peer.id\":{},\"peer.service\":{},\"req-route\":{},\"req-start-time\":{now},\"reqTimeout\":\"{}\",\"request.id\":\"{}\"}}",
-            Quoted(me.id.as_str()),
-            Quoted(me.kind.as_str()),
-            Quoted(route.as_str()),
-            timeout.show(),
-            new_request_id(),
-        );
-        debug_assert!(written.is_ok(), "writing into memory");
         let mut json = String::with_capacity(256);
         json.push_str(&self.0.peer);
         // Writing into memory does not fail. Units of durations are letters.
@@ -362,19 +350,6 @@ impl fmt::Display for Quoted<'_> {
         }
         write!(f, "\"{}\"", self.0)
     }
-}
-
-/// 22 letters and digits at random.
-fn request_id() -> String {
-    let mut id = String::with_capacity(22);
-    push_request_id(&mut id);
-    id
-}
-
-fn push_request_id(text: &mut String) {
-    // One generator for all: the shared one is looked up at each use.
-    let mut random = fastrand::Rng::new();
-    text.extend((0..22).map(|_| random.alphanumeric()));
 }
 
 fn decode(answer: Bytes) -> Result<protos::Response> {

@@ -131,8 +131,8 @@ impl RemoteService {
             },
             None => job,
         };
+        // A channel makes room for 32 at once, so they are boxed.
         #[expect(clippy::disallowed_methods, reason = "bounded by the seats, of which each message holds one")]
-        // Bounded by the seats, of which each message holds one. A channel makes room for 32 at once, so they are boxed.
         let (sender, receiver) = mpsc::unbounded_channel();
         // The receiver is here.
         drop(sender.send(job));
