@@ -216,7 +216,7 @@ fn permits(value: &usize) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use pitaya_core::config::{ConfigError, Sources, Table};
+    use pitaya_core::config::{ConfigError, Node, Sources, Table};
 
     use super::*;
 
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(names.len(), count);
         for row in rows() {
             for preset in [None, Some(Preset::Docs2020), Some(Preset::GoV2), Some(Preset::GoV3)] {
-                assert!(row.parse(&row.default_text(preset)).is_ok(), "{} under {preset:?}", row.name());
+                assert!(row.read(&Node::text(row.default_text(preset))).is_ok(), "{} under {preset:?}", row.name());
             }
         }
     }
