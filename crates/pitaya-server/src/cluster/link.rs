@@ -36,14 +36,14 @@ pub(super) const DELTA: &str = "session-delta";
 
 impl BackendLink {
     /// Calls a remote of the framework on the frontend.
-    fn call(&self, route: &'static str, message: impl prost::Message) -> BoxFuture<'static, Result<Bytes>> {
+    fn call(&self, route: &'static str, message: &impl prost::Message) -> BoxFuture<'static, Result<Bytes>> {
         self.call_with(route, message, self.metadata.clone())
     }
 
     fn call_with(
         &self,
         route: &'static str,
-        message: impl prost::Message,
+        message: &impl prost::Message,
         metadata: Metadata,
     ) -> BoxFuture<'static, Result<Bytes>> {
         let (peers, frontend) = (self.peers.clone(), self.frontend.clone());
@@ -62,7 +62,7 @@ impl SessionLink for BackendLink {
 
     fn kick(&self) -> Pushed {
         let Some(uid) = self.uid.get() else { return Pushed::Now(Err(not_bound())) };
-        let kick = self.call(sys::KICK, protos::KickMsg { user_id: uid.to_string() });
+        let kick = self.call(sys::KICK, &protos::KickMsg { user_id: uid.to_string() });
         Pushed::Later(Box::pin(async move { kick.await.map(drop) }))
     }
 
@@ -87,7 +87,7 @@ impl RemoteLink for BackendLink {
 
     fn bind<'a>(&'a self, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         let session = protos::Session { id: self.id.get(), uid: uid.to_string(), data: Bytes::new() };
-        let bound = self.call(sys::BIND, session);
+        let bound = self.call(sys::BIND, &session);
         Box::pin(async move {
             bound.await?;
             // A session is bound once.
@@ -106,7 +106,7 @@ impl RemoteLink for BackendLink {
             // A map with text as keys can always be written.
             session.data = serde_json::to_vec(&data).unwrap_or_default().into();
         }
-        let pushed = self.call_with(sys::PUSH_SESSION, session, metadata);
+        let pushed = self.call_with(sys::PUSH_SESSION, &session, metadata);
         Box::pin(async move { pushed.await.map(drop) })
     }
 

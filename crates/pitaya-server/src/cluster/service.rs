@@ -131,7 +131,7 @@ impl RemoteService {
             },
             None => job,
         };
-        // Bounded by the seats, of which each message holds one.
+        #[expect(clippy::disallowed_methods, reason = "bounded by the seats, of which each message holds one")]
         let (sender, receiver) = mpsc::unbounded_channel();
         // The receiver is here.
         drop(sender.send(job));
