@@ -278,9 +278,6 @@ async fn a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend(wor
 
     // A push and an answer of another server come in any order.
     raw.send_message(&Message::request(77, "room.room.push", "\"hello\"")).await;
-    let mut both = [raw.message().await.unwrap(), raw.message().await.unwrap()];
-    both.sort_by_key(|message| message.id);
-    assert_eq!((both[0].route.as_str(), &both[0].body[..], both[1].id), ("onPush", &b"\"hello\""[..], 77));
     // On a network, pushes and answers come by different ways.
     let mut both = [raw.message().await.unwrap(), raw.message().await.unwrap()];
     both.sort_by_key(|message| message.id);
