@@ -46,6 +46,8 @@ impl Links {
             Self::Network { nats, etcd } => server
                 .cluster(Cluster::from_config())
                 .set_text("pitaya.cluster.sd.etcd.endpoints", etcd)
+                // Ctrl-C in a demo takes a second, not ten.
+                .set_text("pitaya.cluster.sd.etcd.shutdowndelay", "1s")
                 .set_text("pitaya.cluster.rpc.client.nats.connect", nats)
                 .set_text("pitaya.cluster.rpc.server.nats.connect", nats),
         }
