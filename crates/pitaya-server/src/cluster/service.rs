@@ -83,7 +83,7 @@ impl RemoteService {
     /// What holds for all calls (protocol.md 6.3).
     fn check(&self, encoded: Bytes) -> Result<(Arc<Engine>, protos::Request, Metadata, OwnedSemaphorePermit)> {
         let engine = self.engine()?;
-        let seats = Arc::clone(&self.cluster()?.seats);
+        let seats = Arc::clone(&engine.cluster.as_ref().ok_or_else(stopping)?.seats);
         let request =
             protos::Request::decode(encoded).map_err(|error| Error::bad_request(format!("not a request: {error}")))?;
         if request.msg.is_none() {
@@ -115,7 +115,7 @@ impl RemoteService {
             return Err(Error::bad_request("tried to request a notify route"));
         }
         let session = request.session.ok_or_else(|| Error::bad_request("a client's message without session"))?;
-        let session = link::session(self, &request.frontend_id, session, &metadata)?;
+        let session = link::session(self, engine, &request.frontend_id, session, &metadata)?;
         let frontend = session.frontend().cloned().ok_or_else(stopping)?;
         let key = (frontend, session.id());
         let context = Context::of_call(Some(session), msg.id, metadata);
@@ -297,6 +297,6 @@ pub(super) fn respond(responder: Responder, answer: Result<Bytes>) -> BoxFuture<
     responder.send(response.encode_to_vec().into())
 }
 
-fn stopping() -> Error {
+pub(super) fn stopping() -> Error {
     Error::new(code::INTERNAL, "this server is stopping")
 }
