@@ -1,6 +1,6 @@
 //! The ports: what an adapter implements, and what it gets from the engine.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, task, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -176,6 +176,12 @@ impl Default for Capacity {
 pub trait RpcService: Send + Sync + 'static {
     /// An encoded [`Request`](super::protos::Request).
     fn request(&self, request: Bytes, responder: Responder);
+
+    /// As [`request`](Self::request), for a caller in the same process whose task waits for nobody else's calls: what a
+    /// client's message does until it waits for the first time may be done in the caller's place, without another task.
+    fn request_in_place(&self, _cx: &mut task::Context<'_>, request: Bytes, responder: Responder) {
+        self.request(request, responder);
+    }
     /// An encoded [`Push`](super::protos::Push) to a user of this server.
     fn push(&self, push: Bytes);
     /// An encoded [`KickMsg`](super::protos::KickMsg) for a user of this server, and where the answer goes if one is waited

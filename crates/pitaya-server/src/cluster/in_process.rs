@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -151,7 +153,15 @@ impl RpcClient for Node {
             let service = self.bus.lock().get(&server.id).and_then(|member| member.service.clone());
             let service = service.ok_or_else(|| RpcError::NotDelivered(server.id.clone()))?;
             let (sender, receiver) = oneshot::channel();
-            service.request(request, responder(sender));
+            let mut call = Some((request, responder(sender)));
+            // One that is ready at once is answered without another task.
+            poll_fn(|cx| {
+                if let Some((request, responder)) = call.take() {
+                    service.request_in_place(cx, request, responder);
+                }
+                Poll::Ready(())
+            })
+            .await;
             match tokio::time::timeout(timeout, receiver).await {
                 Ok(answer) => answer.map_err(|_| RpcError::Failed("the server has dropped the call".into())),
                 Err(_) => Err(RpcError::Timeout(timeout)),

@@ -13,7 +13,8 @@ use pitaya_core::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{RemoteService, sys};
+use super::{RemoteService, service::stopping, sys};
+use crate::engine::Engine;
 
 /// The way from a handler's session to the frontend that its client is connected to.
 pub(super) struct BackendLink {
@@ -142,11 +143,12 @@ fn gone(frontend: &ServerId) -> Error {
 /// Makes the session of a message that a frontend has forwarded.
 pub(super) fn session(
     service: &Arc<RemoteService>,
+    engine: &Engine,
     frontend: &str,
     session: protos::Session,
     metadata: &Metadata,
 ) -> Result<Session> {
-    let cluster = service.cluster()?;
+    let Some(cluster) = &engine.cluster else { return Err(stopping()) };
     let frontend = ServerId::try_from(frontend)?;
     let known = cluster.peers.servers().get(&frontend).cloned();
     let link = BackendLink {
@@ -162,5 +164,5 @@ pub(super) fn session(
     if !session.uid.is_empty() {
         drop(link.uid.set(session.uid.as_str().try_into()?));
     }
-    service.engine()?.sessions.remote(session, Arc::new(link))
+    engine.sessions.remote(session, Arc::new(link))
 }

@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    future::Future as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task,
 };
 
 use bytes::Bytes;
@@ -60,7 +62,21 @@ impl RemoteService {
         self.engine()?.cluster.clone().ok_or_else(stopping)
     }
 
-    fn take(self: &Arc<Self>, encoded: Bytes, responder: Responder) -> Result<(), (Responder, Error)> {
+    fn take_or_refuse(self: &Arc<Self>, cx: Option<&mut task::Context<'_>>, encoded: Bytes, responder: Responder) {
+        if let Err((responder, error)) = self.take(cx, encoded, responder) {
+            tracing::debug!(%error, "a call of another server is refused");
+            let Ok(engine) = self.engine() else { return };
+            engine.work.spawn("refusal", respond(responder, Err(error)));
+        }
+    }
+
+    /// Takes a call; with the context of a task, a client's message begins in its place.
+    fn take(
+        self: &Arc<Self>,
+        cx: Option<&mut task::Context<'_>>,
+        encoded: Bytes,
+        responder: Responder,
+    ) -> Result<(), (Responder, Error)> {
         let checked = self.check(encoded);
         let (engine, request, metadata, seat) = match checked {
             Ok(checked) => checked,
@@ -73,7 +89,7 @@ impl RemoteService {
         };
         match taken {
             Ok((key, handler, request, is_notify)) => {
-                self.deliver(&engine, key, Box::new(Job { handler, request, is_notify, responder, seat }));
+                self.deliver(cx, &engine, key, Box::new(Job { handler, request, is_notify, responder, seat }));
                 Ok(())
             }
             Err(error) => Err((responder, error)),
@@ -83,7 +99,7 @@ impl RemoteService {
     /// What holds for all calls (protocol.md 6.3).
     fn check(&self, encoded: Bytes) -> Result<(Arc<Engine>, protos::Request, Metadata, OwnedSemaphorePermit)> {
         let engine = self.engine()?;
-        let seats = Arc::clone(&self.cluster()?.seats);
+        let seats = Arc::clone(&engine.cluster.as_ref().ok_or_else(stopping)?.seats);
         let request =
             protos::Request::decode(encoded).map_err(|error| Error::bad_request(format!("not a request: {error}")))?;
         let Some(msg) = &request.msg else { return Err(Error::bad_request("a request without message")) };
@@ -113,7 +129,7 @@ impl RemoteService {
             return Err(Error::bad_request("tried to request a notify route"));
         }
         let session = request.session.ok_or_else(|| Error::bad_request("a client's message without session"))?;
-        let session = link::session(self, &request.frontend_id, session, &metadata)?;
+        let session = link::session(self, engine, &request.frontend_id, session, &metadata)?;
         let frontend = session.frontend().cloned().ok_or_else(stopping)?;
         let key = (frontend, session.id());
         let context = Context::of_call(Some(session), msg.id, metadata);
@@ -122,7 +138,7 @@ impl RemoteService {
     }
 
     /// Puts a message into the mailbox of its session; the first one begins it.
-    fn deliver(self: &Arc<Self>, engine: &Arc<Engine>, key: Key, job: Box<Job>) {
+    fn deliver(self: &Arc<Self>, cx: Option<&mut task::Context<'_>>, engine: &Arc<Engine>, key: Key, job: Box<Job>) {
         let mut mailboxes = self.mailboxes();
         let job = match mailboxes.get(&key) {
             Some(mailbox) => match mailbox.send(job) {
@@ -137,8 +153,18 @@ impl RemoteService {
         // The receiver is here.
         drop(sender.send(job));
         mailboxes.insert(key.clone(), sender);
+        // Its handlers look for mailboxes as well.
+        drop(mailboxes);
         let mailbox = mailbox::run(Arc::clone(self), Arc::clone(engine), key, receiver);
-        engine.work.spawn("mailbox", mailbox);
+        match cx {
+            None => engine.work.spawn("mailbox", mailbox),
+            Some(cx) => {
+                let mut mailbox = Box::pin(mailbox);
+                if mailbox.as_mut().poll(cx).is_pending() {
+                    engine.work.spawn("mailbox", mailbox);
+                }
+            }
+        }
     }
 
     /// Ends a mailbox if nothing is in it. Whoever sends holds the same lock.
@@ -230,11 +256,11 @@ pub(crate) struct Handle(pub(crate) Arc<RemoteService>);
 
 impl RpcService for Handle {
     fn request(&self, request: Bytes, responder: Responder) {
-        if let Err((responder, error)) = self.0.take(request, responder) {
-            tracing::debug!(%error, "a call of another server is refused");
-            let Ok(engine) = self.0.engine() else { return };
-            engine.work.spawn("refusal", respond(responder, Err(error)));
-        }
+        self.0.take_or_refuse(None, request, responder);
+    }
+
+    fn request_in_place(&self, cx: &mut task::Context<'_>, request: Bytes, responder: Responder) {
+        self.0.take_or_refuse(Some(cx), request, responder);
     }
 
     fn push(&self, push: Bytes) {
@@ -296,6 +322,6 @@ pub(super) fn respond(responder: Responder, answer: Result<Bytes>) -> BoxFuture<
     responder.send(response.encode_to_vec().into())
 }
 
-fn stopping() -> Error {
+pub(super) fn stopping() -> Error {
     Error::new(code::INTERNAL, "this server is stopping")
 }
