@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("pitaya-etcd", &["pitaya-core"]),
     ("pitaya-nats", &["pitaya-core"]),
     ("pitaya-server", &["pitaya-core", "pitaya-protocol"]),
-    ("pitaya", &["pitaya-core", "pitaya-macros", "pitaya-server"]),
+    ("pitaya", &["pitaya-core", "pitaya-etcd", "pitaya-macros", "pitaya-nats", "pitaya-server"]),
     ("pitaya-test", &["pitaya", "pitaya-client"]),
     ("chat", &["pitaya"]),
     ("tested-game", &["pitaya"]),

@@ -43,7 +43,7 @@ fn every_spelling_is_known_and_every_preset_has_its_defaults() {
         let same = |text: &str| Duration::parse(text).map_or_else(|| text.to_owned(), |duration| duration.show());
         assert_eq!(presets.map(|preset| same(&row.default_text(preset))), defaults.map(same), "{name}");
     }
-    assert_eq!(table.rows().len(), rows.len() + 3, "and three for TLS");
+    assert_eq!(table.rows().len(), rows.len() + 4, "and three for TLS, and the preset");
 }
 
 #[test]
