@@ -1,12 +1,13 @@
 //! Protocol buffers: payloads, and the serializer of apps that speak them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 
 use crate::{
-    Error, FromRequest, IntoPayload, IntoReply, Needs, Reply, Request, Result, Serializer, extract::TakesPayload,
+    Error, FromRequest, IntoPayload, IntoReply, Needs, Reply, Request, Result, Serializer, cluster::protos,
+    extract::TakesPayload,
 };
 
 /// Protocol buffers, in and out: `T` is a message of the crate [`prost`].
@@ -85,24 +86,8 @@ impl Serializer for ProtobufSerializer {
     }
 
     fn encode_error(&self, error: &Error) -> Bytes {
-        let error = WireError {
-            code: error.code().to_owned(),
-            msg: error.message().to_owned(),
-            metadata: error.metadata().clone(),
-        };
-        error.encode_to_vec().into()
+        protos::Error::from(error).encode_to_vec().into()
     }
-}
-
-/// `protos.Error`. The metadata is written in the order of its keys, so that the bytes are always the same.
-#[derive(Clone, PartialEq, Message)]
-struct WireError {
-    #[prost(string, tag = "1")]
-    code: String,
-    #[prost(string, tag = "2")]
-    msg: String,
-    #[prost(btree_map = "string, string", tag = "3")]
-    metadata: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

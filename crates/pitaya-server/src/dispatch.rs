@@ -174,19 +174,23 @@ impl Connection {
             self.outbox.request_started();
         }
         let Self { engine, session, runner, .. } = self;
+        // Kept beside the tag, which the runner takes; what is here lives in the registry.
+        let kept;
         let (route, chain, ordered, slow_polls) = match &target {
             Target::Local(handler) => {
                 let registered = engine.registry.get(*handler);
                 (&registered.route, &registered.chain, registered.ordered, Some(&registered.metrics.slow_polls))
             }
-            Target::Forward(forwarded) => (&forwarded.route, &forwarded.chain, false, None),
+            Target::Forward(forwarded) => {
+                kept = Arc::clone(forwarded);
+                (&kept.route, &kept.chain, false, None)
+            }
         };
         let context = Context::of_message(session.clone(), id);
         let parts = Parts::new(route.clone(), context, engine.app.clone());
         let request = Request::new(parts, body);
         let slow_polls = slow_polls.filter(|_| engine.measures);
         let watch = slow_polls.map(|slow_polls| Watch { started: now, slow_polls: Arc::clone(slow_polls) });
-        let chain = Arc::clone(chain);
         // A notify to a request handler is handled, and its result thrown away.
         let tag = Tag { id, target, watch, permit };
         let ready = runner.start(cx, tag, ordered, || chain.call(request));
