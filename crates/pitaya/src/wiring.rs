@@ -25,7 +25,7 @@ impl Cluster {
     }
 
     /// The servers that etcd knows, called through NATS: what the configuration says under `pitaya.cluster`, or
-    /// `localhost:2379` and `localhost:4222`. Servers of Go Pitaya find each other in the same way, and belong to it.
+    /// `localhost:2379` and `localhost:4222`. The keys and messages are those of Go Pitaya.
     #[cfg(feature = "cluster")]
     #[must_use]
     pub fn from_config() -> Wiring {

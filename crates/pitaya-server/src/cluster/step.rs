@@ -50,12 +50,19 @@ impl SessionStep for ClusterStep {
 
     fn close<'a>(&'a self, session: &'a Session, _reason: CloseReason) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            let Some(peers) = self.peers.get() else { return };
-            let data = bytes::Bytes::from(session.snapshot().encode_to_vec());
-            for server in session.take_handled_by() {
-                // One that is gone needs not be told.
-                drop(peers.call_sys(&server, sys::CLOSED, data.clone(), &Context::default()).await);
+            let Some(peers) = self.peers.get().cloned() else { return };
+            let servers = session.take_handled_by();
+            if servers.is_empty() {
+                return;
             }
+            let data = bytes::Bytes::from(session.snapshot().encode_to_vec());
+            // Each call has its time-out. The client's connection does not wait for servers that do not answer.
+            peers.context().tasks.clone().spawn("close", async move {
+                for server in servers {
+                    // One that is gone needs not be told.
+                    drop(peers.call_sys(&server, sys::CLOSED, data.clone(), &Context::default()).await);
+                }
+            });
         })
     }
 }
