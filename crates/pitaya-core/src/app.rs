@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    apart::Apart,
     CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module, Protobuf,
     PushBuilder, Reporter, Result, RpcBuilder, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid,
     cluster::{Peers, ServerList, Topic, protos},
@@ -24,7 +25,7 @@ const USERS_AT_ONCE: usize = 256;
 ///
 /// It is state without an engine: the engine makes it from [`AppParts`] and owns the sockets.
 #[derive(Clone)]
-pub struct App(Arc<Shared>);
+pub struct App(Apart<Shared>);
 
 struct Shared {
     parts: AppParts,
@@ -56,7 +57,13 @@ impl App {
     /// Makes the handle. For engines.
     #[must_use]
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(Shared { parts, ready: AtomicBool::new(false) }))
+        Self(Apart::new(Arc::new(Shared { parts, ready: AtomicBool::new(false) })))
+    }
+
+    /// The same app, with a counter of clones of its own; see [`apart`](crate::apart). For engines.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self(Apart::new(Arc::clone(&self.0)))
     }
 
     /// Whether the app takes clients: from the end of the start until it is told to stop. For readiness probes.

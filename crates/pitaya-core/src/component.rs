@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{BoxFuture, Endpoint, Handler, Lifecycle, Module, Needs, Reply, Request};
+use crate::{
+    BoxFuture, Endpoint, Handler, Lifecycle, Module, Needs, Reply, Request,
+    apart::{Apart, PerThread},
+};
 
 /// Whether a client waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -224,7 +227,7 @@ impl<C> ComponentBuilder<C> {
         kind: HandlerKind,
         method: impl Into<String>,
         needs: impl FnOnce(&mut Needs, &Arc<C>),
-        handler: fn(Arc<C>, Request) -> BoxFuture<'static, Reply>,
+        handler: fn(Apart<C>, Request) -> BoxFuture<'static, Reply>,
     ) -> Self
     where
         C: Send + Sync + 'static,
@@ -264,12 +267,13 @@ impl<C> ComponentBuilder<C> {
         kind: HandlerKind,
         method: String,
         needs: Needs,
-        call: impl Fn(Arc<C>, Request) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+        call: impl Fn(Apart<C>, Request) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
     ) -> Self
     where
         C: Send + Sync + 'static,
     {
-        let endpoint = Arc::new(Bound { component: Arc::clone(&self.component), call });
+        let component = PerThread::new(|| Apart::new(Arc::clone(&self.component)));
+        let endpoint = Arc::new(Bound { component, call });
         self.handlers.push(RegisteredHandler { method, kind, options: self.options, needs, endpoint });
         self
     }
@@ -277,16 +281,16 @@ impl<C> ComponentBuilder<C> {
 
 /// A handler together with the component that it is called on.
 struct Bound<C, F> {
-    component: Arc<C>,
+    component: PerThread<Apart<C>>,
     call: F,
 }
 
 impl<C, F> Endpoint for Bound<C, F>
 where
     C: Send + Sync + 'static,
-    F: Fn(Arc<C>, Request) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+    F: Fn(Apart<C>, Request) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
 {
     fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
-        (self.call)(Arc::clone(&self.component), request)
+        (self.call)(self.component.get().clone(), request)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{BoxFuture, Reply, Request, Route};
+use crate::{
+    BoxFuture, Reply, Request, Route,
+    apart::{Apart, PerThread},
+};
 
 /// Something that answers requests: a handler, or a hook around the rest of the chain.
 ///
@@ -42,7 +45,7 @@ impl fmt::Debug for dyn Layer {
 
 /// The rest of the chain, as a hook sees it.
 #[derive(Debug, Clone)]
-pub struct Next(Arc<dyn Endpoint>);
+pub struct Next(Apart<dyn Endpoint>);
 
 impl Next {
     /// Runs the rest of the chain. A hook that does not call this has answered itself.
@@ -92,13 +95,14 @@ where
     Fut: Future<Output = Reply> + Send + 'static,
 {
     fn layer(&self, _route: &Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
-        Arc::new(Hooked { hook: Arc::clone(&self.0), next: Next(inner) })
+        let next = PerThread::new(|| Next(Apart::new(Arc::clone(&inner))));
+        Arc::new(Hooked { hook: Arc::clone(&self.0), next })
     }
 }
 
 struct Hooked<F> {
     hook: Arc<F>,
-    next: Next,
+    next: PerThread<Next>,
 }
 
 impl<F, Fut> Endpoint for Hooked<F>
@@ -107,6 +111,6 @@ where
     Fut: Future<Output = Reply> + Send + 'static,
 {
     fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
-        Box::pin((self.hook)(request, self.next.clone()))
+        Box::pin((self.hook)(request, self.next.get().clone()))
     }
 }

@@ -1,8 +1,8 @@
 //! Functions and closures as handlers.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
-use crate::{BoxFuture, FromRequest, IntoReply, Needs, Reply, Request, extract::TakesNothing};
+use crate::{BoxFuture, FromRequest, IntoReply, Needs, Reply, Request, apart::Apart, extract::TakesNothing};
 
 /// An async function whose arguments are extractors. `C` is the component that it is registered on.
 ///
@@ -18,7 +18,7 @@ pub trait Handler<C, Args>: Clone + Send + Sync + 'static {
     fn needs(needs: &mut Needs);
 
     /// Extracts the arguments and calls the function.
-    fn call(self, request: Request, component: Arc<C>) -> BoxFuture<'static, Reply>;
+    fn call(self, request: Request, component: Apart<C>) -> BoxFuture<'static, Reply>;
 }
 
 impl<F, Fut, R, C> Handler<C, ()> for F
@@ -32,7 +32,7 @@ where
         R::needs(needs);
     }
 
-    fn call(self, _request: Request, _component: Arc<C>) -> BoxFuture<'static, Reply> {
+    fn call(self, _request: Request, _component: Apart<C>) -> BoxFuture<'static, Reply> {
         let handling = self();
         Box::pin(async move { handling.await.into_reply() })
     }
@@ -56,7 +56,7 @@ macro_rules! handler {
             }
 
             #[allow(non_snake_case, reason = "the type parameters double as variable names")]
-            fn call(self, mut request: Request, component: Arc<C>) -> BoxFuture<'static, Reply> {
+            fn call(self, mut request: Request, component: Apart<C>) -> BoxFuture<'static, Reply> {
                 Box::pin(async move {
                     $(let $part = $part::from_request(&mut request, &component).await?;)*
                     let $last = $last::from_request(&mut request, &component).await?;

@@ -12,6 +12,7 @@
 //! * How it is configured: [`config`].
 
 pub mod acceptor;
+pub mod apart;
 mod app;
 pub mod cluster;
 mod component;
@@ -54,7 +55,7 @@ pub use pitaya_protocol::{
 pub use protobuf::{Protobuf, ProtobufSerializer};
 pub use push::{Delivery, EncodedPush, PushBuilder, PushFormat};
 pub use reporter::Reporter;
-pub use request::{Needs, Parts, Reply, Request};
+pub use request::{Needs, Parts, Place, Reply, Request};
 pub use rpc::{FromRpc, RpcBuilder};
 pub use serializer::{JsonSerializer, Serializer};
 pub use server_info::{ServerInfo, ServerInfoError};

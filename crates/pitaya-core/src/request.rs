@@ -1,6 +1,10 @@
 //! What travels through the chain of a message.
 
-use std::any::{TypeId, type_name};
+use std::{
+    any::{TypeId, type_name},
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -9,23 +13,41 @@ use crate::{App, Context, Error, Result, Route, Session};
 /// What a handler answers: the encoded body, or an error. A coded error is a reply like any other.
 pub type Reply = Result<Bytes, Error>;
 
-/// Everything about a message but its payload.
+/// Everything about a message but its payload: its context, and with `parts.route` and `parts.app` its [`Place`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Parts {
-    /// The full route, server type included.
-    pub route: Route,
     /// The session, the id of the message, and whether anybody still waits.
     pub context: Context,
+    place: Arc<Place>,
+}
+
+/// Where a message is handled: what all messages of one route have in common. A hook that changes it changes it for its
+/// message alone.
+// Engines hold one for each thread: the counter of the `Arc` around it must not lie beside another.
+#[repr(align(128))]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Place {
+    /// The full route, server type included.
+    pub route: Route,
     /// The app that handles the message.
     pub app: App,
+}
+
+impl Place {
+    /// The place of the messages with this route.
+    #[must_use]
+    pub fn new(route: Route, app: App) -> Self {
+        Self { route, app }
+    }
 }
 
 impl Parts {
     /// The parts of a message that arrived now.
     #[must_use]
-    pub fn new(route: Route, context: Context, app: App) -> Self {
-        Self { route, context, app }
+    pub fn new(place: Arc<Place>, context: Context) -> Self {
+        Self { context, place }
     }
 
     /// The session that the message belongs to.
@@ -35,6 +57,20 @@ impl Parts {
     /// There is none: the message is a call of another server.
     pub fn session(&self) -> Result<&Session> {
         self.context.session().ok_or_else(|| Error::plain("the call has no session"))
+    }
+}
+
+impl Deref for Parts {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl DerefMut for Parts {
+    fn deref_mut(&mut self) -> &mut Place {
+        Arc::make_mut(&mut self.place)
     }
 }
 

@@ -216,7 +216,8 @@ impl<'a> Handler<'a> {
             Some(ReceiverKind::Typed(_, ty)) => {
                 // Another type than `Arc<Self>` is reported there.
                 let this = Ident::new("this", Span::mixed_site().located_at(ty.span()));
-                Some(quote! { #this, })
+                let krate = located(self.krate, ty.span());
+                Some(quote_spanned! {ty.span()=> #krate::__private::Arc::clone(&#this), })
             }
             Some(_) => Some(quote! { &#this, }),
             None => None,

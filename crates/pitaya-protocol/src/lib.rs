@@ -54,7 +54,7 @@ pub use dictionary::{Dictionary, DictionaryError};
 pub use handshake::{HandshakeData, HandshakeError, HandshakeReason, HandshakeResponse, HandshakeSys};
 pub use message::{
     EncodeOptions, Head, HeadBuf, InvalidReason, MAX_HEAD_LEN, MAX_ROUTE_LEN, Message, MessageError, MessageKind,
-    RouteRef,
+    ResponseHead, RouteRef,
 };
 pub use packet::{HEADER_LEN, MAX_BODY_LEN, Packet, PacketCodec, PacketError, PacketKind, PomeloCodec};
 pub use route::{Route, RouteError, RouteParts};

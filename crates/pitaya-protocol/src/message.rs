@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::compression::InflateError;
 use crate::dictionary::Dictionary;
 
-pub use head::{Head, HeadBuf, MAX_HEAD_LEN};
+pub use head::{Head, HeadBuf, MAX_HEAD_LEN, ResponseHead};
 pub use owned::{EncodeOptions, Message};
 
 /// Longest route name in bytes: its length is one byte (protocol.md section 3.1).

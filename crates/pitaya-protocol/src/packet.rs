@@ -115,9 +115,13 @@ impl PacketCodec for PomeloCodec {
         if src.len() - HEADER_LEN < len {
             return Ok(None);
         }
-        src.advance(HEADER_LEN);
-        // An empty split would still turn the buffer into a shared one, which costs an allocation per heartbeat.
-        let body = if len == 0 { Bytes::new() } else { src.split_to(len).freeze() };
+        if len == 0 {
+            // A split would turn the buffer into a shared one, which costs an allocation per heartbeat.
+            src.advance(HEADER_LEN);
+            return Ok(Some(Packet { kind, body: Bytes::new() }));
+        }
+        let mut body = src.split_to(HEADER_LEN + len).freeze();
+        body.advance(HEADER_LEN);
         Ok(Some(Packet { kind, body }))
     }
 

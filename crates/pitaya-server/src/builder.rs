@@ -33,7 +33,7 @@ use crate::{
     lifecycle::Parts,
     metrics::Metrics,
     pipeline::Pipeline,
-    registry::{Registry, RegistryOptions},
+    registry::{Places, Registry, RegistryOptions},
     settings,
 };
 
@@ -471,6 +471,16 @@ impl ServerBuilder {
             groups: self.groups,
             tasks: tasks.clone(),
         });
+        let app = App::new(AppParts {
+            server,
+            sessions: sessions.clone(),
+            reporter: Arc::clone(&self.reporter),
+            config: Arc::clone(&config),
+            tasks: tasks.clone(),
+            states: self.states,
+            modules: self.modules,
+            peers: cluster.as_ref().map(|cluster| cluster.peers.clone()),
+        });
         let engine = Engine {
             limits: Limits {
                 handshake: config.get(&settings::HANDSHAKE_MAX_SIZE).0,
@@ -508,16 +518,9 @@ impl ServerBuilder {
             work: tasks.part(),
             metrics: Metrics::new(&*self.reporter),
             measures: self.reporter.is_enabled(),
-            app: App::new(AppParts {
-                server,
-                sessions: sessions.clone(),
-                reporter: self.reporter,
-                config,
-                tasks,
-                states: self.states,
-                modules: self.modules,
-                peers: cluster.as_ref().map(|cluster| cluster.peers.clone()),
-            }),
+            places: Places::new(&registry, &app),
+            remote_places: cluster.as_ref().map(|cluster| Places::new(&cluster.remotes, &app)),
+            app,
             cluster,
             forwarder,
             sessions,

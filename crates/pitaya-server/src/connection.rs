@@ -216,8 +216,8 @@ impl Connection {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.outbox.wake_up();
         let mut turn = Turn { packets: PACKETS_AT_ONCE, permit: None };
+        let mut now = Instant::now();
         loop {
-            let now = Instant::now();
             let all_handled = self.handle_messages(cx, &mut turn, now);
 
             let look = self.outbox.look();
@@ -226,6 +226,7 @@ impl Connection {
                 Phase::Draining(reason) => {
                     if self.validating.take().is_some() {
                         // A client that is not in yet is not waited for.
+                        now = Instant::now();
                         continue;
                     }
                     let deadline = self.drain_deadline(reason, now);
@@ -233,6 +234,7 @@ impl Connection {
                     if (all_handled && self.runner.is_empty()) || deadline <= now || hurried {
                         // Every handler has answered or had its time; what they queued goes out before the end.
                         self.end_drain(reason);
+                        now = Instant::now();
                         continue;
                     }
                 }
@@ -248,12 +250,21 @@ impl Connection {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(CloseReason::ClientClosed),
                 (Poll::Ready(Ok(())), Phase::Flushing(reason)) => return Poll::Ready(reason),
                 // There is room again for the messages that waited for it, and nobody else would tell.
-                (Poll::Ready(Ok(())), _) if look.is_crowded && !self.outbox.look().is_crowded => continue,
+                (Poll::Ready(Ok(())), _) if look.is_crowded && !self.outbox.look().is_crowded => {
+                    now = Instant::now();
+                    continue;
+                }
                 _ => {}
             }
             if self.reads(look.is_crowded, look.phase, now) && turn.packets > 0 {
                 match self.wire.poll_read(cx) {
-                    Poll::Ready(Ok(true)) => continue,
+                    Poll::Ready(Ok(true)) => {
+                        // As long as nothing has been handled, no time has passed.
+                        if turn.packets < PACKETS_AT_ONCE || !self.runner.is_empty() {
+                            now = Instant::now();
+                        }
+                        continue;
+                    }
                     Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(CloseReason::ClientClosed),
                     Poll::Pending => {}
                 }
@@ -265,6 +276,7 @@ impl Connection {
             if self.outbox.fall_asleep(look.phase, writing, cx.waker()) {
                 return Poll::Pending;
             }
+            now = Instant::now();
         }
     }
 

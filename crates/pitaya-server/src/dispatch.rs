@@ -4,7 +4,7 @@ use std::{any::Any, error::Error as _, sync::Arc, task::Context as TaskContext, 
 
 use bytes::{Buf as _, Bytes};
 use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code, panic_text, reporter::Counter};
-use pitaya_protocol::{Head, HeadBuf, MessageError, MessageKind, RouteParts, inflate};
+use pitaya_protocol::{Head, MessageError, MessageKind, RouteParts, inflate};
 use tokio::time::Instant;
 
 use crate::{
@@ -136,7 +136,7 @@ impl Connection {
             Err(error) => stop(Refused::BadRoute, Error::bad_request(error.to_string())),
             Ok(RouteParts { server_type: Some(kind), .. }) if *own_type != *kind => {
                 let forwarder = self.engine.forwarder.as_ref();
-                if let Some(forwarded) = forwarder.and_then(|forwarder| forwarder.find(route, kind)) {
+                if let Some(forwarded) = forwarder.and_then(|forwarder| forwarder.find(route, kind, &self.engine.app)) {
                     return Ok(Target::Forward(forwarded));
                 }
                 stop(Refused::NoServers, Error::new(code::INTERNAL, "no servers available of this type"))
@@ -176,18 +176,18 @@ impl Connection {
         let Self { engine, session, runner, .. } = self;
         // Kept beside the tag, which the runner takes; what is here lives in the registry.
         let kept;
-        let (route, chain, ordered, slow_polls) = match &target {
+        let (place, chain, ordered, slow_polls) = match &target {
             Target::Local(handler) => {
                 let registered = engine.registry.get(*handler);
-                (&registered.route, &registered.chain, registered.ordered, Some(&registered.metrics.slow_polls))
+                let place = engine.places.get(*handler);
+                (place, &registered.chain, registered.ordered, Some(&registered.metrics.slow_polls))
             }
             Target::Forward(forwarded) => {
                 kept = Arc::clone(forwarded);
-                (&kept.route, &kept.chain, false, None)
+                (Arc::clone(&kept.place), &kept.chain, false, None)
             }
         };
-        let context = Context::of_message(session.clone(), id);
-        let parts = Parts::new(route.clone(), context, engine.app.clone());
+        let parts = Parts::new(place, Context::of_message(session.clone(), id));
         let request = Request::new(parts, body);
         let slow_polls = slow_polls.filter(|_| engine.measures);
         let watch = slow_polls.map(|slow_polls| Watch { started: now, slow_polls: Arc::clone(slow_polls) });
@@ -220,11 +220,9 @@ impl Connection {
         if id == 0 || self.outbox.is_closed() {
             return;
         }
-        let mut buffer = HeadBuf::new();
-        if let Some(response) = self.engine.encode_response(id, reply, &mut buffer) {
-            // A session that closes gets no more answers.
-            drop(self.outbox.push_message(response.head, response.body.as_slice()));
-        }
+        let response = self.engine.encode_response(id, reply);
+        // A session that closes gets no more answers.
+        drop(self.outbox.push_message(response.head.as_slice(), response.body.as_slice()));
     }
 
     /// Keeps the cause of an internal error for ourselves.
@@ -252,7 +250,7 @@ impl Connection {
     fn route<'a>(&'a self, tag: &'a Tag) -> &'a str {
         match &tag.target {
             Target::Local(handler) => self.engine.registry.get(*handler).route.as_str(),
-            Target::Forward(forwarded) => forwarded.route.as_str(),
+            Target::Forward(forwarded) => forwarded.place.route.as_str(),
         }
     }
 

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use pitaya_core::{App, Error, Serializer, SessionPool, Tasks, code};
 use pitaya_protocol::{
-    Compression, Dictionary, HandshakeError, HandshakeReason, HandshakeResponse, Head, HeadBuf, Limits, MAX_BODY_LEN,
-    MessageKind, PacketCodec, RouteRef, Timeouts,
+    Compression, Dictionary, HandshakeError, HandshakeReason, HandshakeResponse, Limits, MAX_BODY_LEN, PacketCodec,
+    ResponseHead, Timeouts,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
     connection::Dispatch,
     lifecycle::Parts,
     metrics::Metrics,
-    registry::Registry,
+    registry::{Places, Registry},
 };
 
 /// Made once by the builder; only read afterwards.
@@ -26,6 +26,9 @@ pub(crate) struct Engine {
     pub(crate) app: App,
     pub(crate) sessions: SessionPool,
     pub(crate) registry: Registry,
+    pub(crate) places: Places,
+    /// Of the remotes, if this server belongs to a cluster.
+    pub(crate) remote_places: Option<Places>,
     pub(crate) codec: Arc<dyn PacketCodec>,
     pub(crate) serializer: Arc<dyn Serializer>,
     pub(crate) dictionary: Arc<Dictionary>,
@@ -98,8 +101,8 @@ impl HandshakeBodies {
 }
 
 /// A response, ready to be put into a packet.
-pub(crate) struct Encoded<'a> {
-    pub(crate) head: &'a [u8],
+pub(crate) struct Encoded {
+    pub(crate) head: ResponseHead,
     pub(crate) body: EncodedBody,
 }
 
@@ -119,12 +122,7 @@ impl EncodedBody {
 
 impl Engine {
     /// Writes the response to a request. A body that no packet can hold becomes an error response.
-    pub(crate) fn encode_response<'a>(
-        &self,
-        id: u64,
-        reply: Result<Bytes, Error>,
-        buffer: &'a mut HeadBuf,
-    ) -> Option<Encoded<'a>> {
+    pub(crate) fn encode_response(&self, id: u64, reply: Result<Bytes, Error>) -> Encoded {
         let (body, error) = match reply {
             Ok(body) => (body, false),
             Err(error) => (self.serializer.encode_error(&error), true),
@@ -137,17 +135,7 @@ impl Engine {
             (body, error)
         };
         let deflated = self.compression.apply(&body);
-        let head = Head {
-            kind: MessageKind::Response,
-            id,
-            route: RouteRef::None,
-            error,
-            compressed: deflated.is_some(),
-            body_at: 0,
-        };
-        // A response has no route, so its head always fits.
-        let head = head.encode(buffer).ok()?;
-        let body = deflated.map_or(EncodedBody::Plain(body), EncodedBody::Deflated);
-        Some(Encoded { head, body })
+        let head = ResponseHead::new(id, error, deflated.is_some());
+        Encoded { head, body: deflated.map_or(EncodedBody::Plain(body), EncodedBody::Deflated) }
     }
 }

@@ -3,7 +3,11 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
-use pitaya_core::{BoxFuture, Endpoint, Parts, Reply, Request, Result, Route, reporter::Counter};
+use pitaya_core::{
+    BoxFuture, Endpoint, Parts, Reply, Request, Result, Route,
+    apart::{Apart, PerThread},
+    reporter::Counter,
+};
 
 use crate::dispatch::panic_error;
 
@@ -49,12 +53,13 @@ impl Pipeline {
             return handler;
         }
         let (pipeline, route, panics) = (Arc::clone(self), route.clone(), Arc::clone(panics));
-        Arc::new(Piped(Arc::new(Functions { pipeline, handler, route, panics })))
+        let functions = Arc::new(Functions { pipeline, handler, route, panics });
+        Arc::new(Piped(PerThread::new(|| Apart::new(Arc::clone(&functions)))))
     }
 }
 
 /// A handler with the functions around it. A call keeps one reference to all of it.
-struct Piped(Arc<Functions>);
+struct Piped(PerThread<Apart<Functions>>);
 
 struct Functions {
     pipeline: Arc<Pipeline>,
@@ -65,7 +70,7 @@ struct Functions {
 
 impl Endpoint for Piped {
     fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
-        let piped = Arc::clone(&self.0);
+        let piped = self.0.get().clone();
         Box::pin(async move { piped.run(request).await })
     }
 }

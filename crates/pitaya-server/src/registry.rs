@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::FutureExt as _;
 use pitaya_core::{
-    BoxFuture, Component, Endpoint, Error, HandlerKind, Layer, Needs, Reply, Reporter, Request, Route, ServerType,
-    Tasks, code,
+    App, BoxFuture, Component, Endpoint, Error, HandlerKind, Layer, Needs, Place, Reply, Reporter, Request, Route,
+    ServerType, Tasks, apart::PerThread, code,
 };
 use tokio::sync::oneshot;
 
@@ -125,6 +125,25 @@ impl Registry {
     /// What the handlers need, to be compared with what the app has.
     pub(crate) fn needs(&self) -> &[(Route, Needs)] {
         &self.needs
+    }
+}
+
+/// Where the messages of each handler are handled, for each thread.
+pub(crate) struct Places(Vec<PerThread<Arc<Place>>>);
+
+impl Places {
+    pub(crate) fn new(registry: &Registry, app: &App) -> Self {
+        let apps = PerThread::new(|| app.apart());
+        let of = |registered: &Registered| {
+            let mut apps = apps.iter().cloned();
+            PerThread::new(|| Arc::new(Place::new(registered.route.clone(), apps.next().unwrap_or_else(|| app.clone()))))
+        };
+        Self(registry.handlers.iter().map(of).collect())
+    }
+
+    /// Of a handler of the registry that these were made of.
+    pub(crate) fn get(&self, index: HandlerIndex) -> Arc<Place> {
+        Arc::clone(self.0[index.0].get())
     }
 }
 

@@ -120,6 +120,40 @@ impl<'a> Head<'a> {
     }
 }
 
+/// The head of a Response, encoded: it has no route, so it is short, and always fits.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseHead {
+    bytes: [u8; 1 + MAX_ID_LEN],
+    len: usize,
+}
+
+impl ResponseHead {
+    /// Writes the head of the answer to the request with this id.
+    #[inline]
+    #[must_use]
+    pub fn new(mut id: u64, error: bool, compressed: bool) -> Self {
+        let mut bytes = [0; 1 + MAX_ID_LEN];
+        bytes[0] = (MessageKind::Response as u8) << KIND_SHIFT
+            | if error { ERROR } else { 0 }
+            | if compressed { COMPRESSED } else { 0 };
+        let mut len = 1;
+        while id >= 0x80 {
+            bytes[len] = id as u8 | 0x80;
+            id >>= 7;
+            len += 1;
+        }
+        bytes[len] = id as u8;
+        Self { bytes, len: len + 1 }
+    }
+
+    /// The bytes; the body belongs right behind them.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// Room for one encoded head, meant for the stack of the sender and usable again and again.
 #[derive(Debug, Clone)]
 pub struct HeadBuf {
@@ -206,6 +240,17 @@ mod tests {
                 let decoded = Head::decode(bytes).unwrap();
                 assert_eq!(decoded.id, id);
                 assert_eq!(decoded.body_at, bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_response_is_that_of_any_message() {
+        let mut buf = HeadBuf::new();
+        for id in (0..64).map(|bits| 1 << bits).chain([0, 127, 16_383, u64::MAX]) {
+            for (error, compressed) in [(false, false), (false, true), (true, false), (true, true)] {
+                let head = Head { error, compressed, ..Head::new(MessageKind::Response, id, RouteRef::None) };
+                assert_eq!(ResponseHead::new(id, error, compressed).as_slice(), head.encode(&mut buf).unwrap());
             }
         }
     }

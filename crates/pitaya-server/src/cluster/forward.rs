@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use pitaya_core::{BoxFuture, Endpoint, Layer, Reply, Request, Route, ServerType, cluster::Peers};
+use pitaya_core::{App, BoxFuture, Endpoint, Layer, Place, Reply, Request, Route, ServerType, cluster::Peers};
 
 /// How many routes keep their chain. More are made again for each message.
 const MAX_ROUTES: usize = 1_000;
@@ -19,7 +19,7 @@ pub(crate) struct Forwarder {
 
 /// The way of one route.
 pub(crate) struct Forwarded {
-    pub(crate) route: Route,
+    pub(crate) place: Arc<Place>,
     pub(crate) chain: Arc<dyn Endpoint>,
 }
 
@@ -29,7 +29,7 @@ impl Forwarder {
     }
 
     /// The way of a route to servers of this type; none if clients must not reach them.
-    pub(crate) fn find(&self, route: &str, kind: &str) -> Option<Arc<Forwarded>> {
+    pub(crate) fn find(&self, route: &str, kind: &str, app: &App) -> Option<Arc<Forwarded>> {
         if !self.peers.exposes(kind) {
             return None;
         }
@@ -42,10 +42,10 @@ impl Forwarder {
         for layer in self.layers.iter().rev() {
             chain = layer.layer(&route, chain);
         }
-        let forwarded = Arc::new(Forwarded { route, chain });
+        let forwarded = Arc::new(Forwarded { place: Arc::new(Place::new(route, app.clone())), chain });
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         if routes.len() < MAX_ROUTES {
-            routes.insert(forwarded.route.as_str().into(), Arc::clone(&forwarded));
+            routes.insert(forwarded.place.route.as_str().into(), Arc::clone(&forwarded));
         }
         Some(forwarded)
     }

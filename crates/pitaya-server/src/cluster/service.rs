@@ -133,7 +133,7 @@ impl RemoteService {
         let frontend = session.frontend().cloned().ok_or_else(stopping)?;
         let key = (frontend, session.id());
         let context = Context::of_call(Some(session), msg.id, metadata);
-        let parts = Parts::new(registered.route.clone(), context, engine.app.clone());
+        let parts = Parts::new(engine.places.get(handler), context);
         Ok((key, handler, Request::new(parts, msg.data), is_notify))
     }
 
@@ -202,7 +202,8 @@ impl RemoteService {
         };
         let registered = cluster.remotes.get(remote);
         let context = Context::of_call(None, 0, metadata);
-        let parts = Parts::new(registered.route.clone(), context.clone(), engine.app.clone());
+        let Some(places) = &engine.remote_places else { return Err((responder, stopping())) };
+        let parts = Parts::new(places.get(remote), context.clone());
         let request = Request::new(parts, msg.data);
         let (route, chain, running) =
             (registered.route.clone(), Arc::clone(&registered.chain), Arc::clone(&cluster.running));
