@@ -11,9 +11,9 @@ use std::{
 };
 
 use crate::{
-    apart::Apart,
     CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module, Protobuf,
     PushBuilder, Reporter, Result, RpcBuilder, ServerInfo, ServerType, Session, SessionId, SessionPool, Tasks, Uid,
+    apart::Apart,
     cluster::{Peers, ServerList, Topic, protos},
     config::Config,
 };

@@ -4,7 +4,7 @@ use std::{any::Any, error::Error as _, sync::Arc, task::Context as TaskContext, 
 
 use bytes::{Buf as _, Bytes};
 use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code, panic_text, reporter::Counter};
-use pitaya_protocol::{Head, MessageError, MessageKind, RouteParts, inflate};
+use pitaya_protocol::{Head, MAX_BODY_LEN, MAX_HEAD_LEN, MessageError, MessageKind, ResponseHead, RouteParts, inflate};
 use tokio::time::Instant;
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 
 /// A handler that keeps its thread longer than this is counted.
 const SLOW_POLL: Duration = Duration::from_millis(10);
+
+/// The longest reply in bytes that a packet holds together with its head.
+const MAX_REPLY_LEN: usize = MAX_BODY_LEN - MAX_HEAD_LEN;
 
 /// Whose reply it is.
 pub(crate) struct Tag {
@@ -95,12 +98,19 @@ impl Connection {
 
     /// Decodes a message: its id, its handler and its body.
     fn prepare(&self, mut message: Bytes) -> Result<(u64, Target, Bytes), (u64, Stop)> {
-        let head = Head::decode(&message).map_err(|error| (0, Stop::Close(Refused::Undecodable, Box::new(error))))?;
+        // A route that is found by its bytes need not be checked for being text.
+        let mut found = None;
+        let known = |name: &[u8]| {
+            found = self.engine.registry.find_bytes(name);
+            Some(self.engine.registry.get(found?).route.as_str())
+        };
+        let head = Head::decode_with(&message, known)
+            .map_err(|error| (0, Stop::Close(Refused::Undecodable, Box::new(error))))?;
         let (kind, id, body_at, compressed) = (head.kind, head.id, head.body_at, head.compressed);
         if kind == MessageKind::Request && id == 0 {
             return Err((0, Stop::Close(Refused::RequestIdZero, Box::new(RequestIdZero))));
         }
-        let handler = self.find(&head).map_err(|stop| (id, stop))?;
+        let handler = self.find(&head, found).map_err(|stop| (id, stop))?;
         message.advance(body_at);
         if compressed {
             let stop = |error| (id, Stop::Close(Refused::Undecodable, Box::new(MessageError::Inflate(error))));
@@ -109,18 +119,24 @@ impl Connection {
         Ok((id, handler, message))
     }
 
-    /// Finds the handler, or what to say instead (protocol.md 4).
-    fn find(&self, head: &Head<'_>) -> Result<Target, Stop> {
+    /// Finds the handler unless it is `found` already, or what to say instead (protocol.md 4).
+    fn find(&self, head: &Head<'_>, found: Option<HandlerIndex>) -> Result<Target, Stop> {
         if head.kind == MessageKind::Response {
             let error = Error::bad_request("route field can not be empty");
             return Err(Stop::Answer(Refused::WrongKind, error));
         }
-        let route = match head.route.resolve(&self.engine.dictionary) {
-            Ok(route) => route,
-            Err(error) => return Err(Stop::Close(Refused::Undecodable, Box::new(error))),
-        };
-        let Some(handler) = self.engine.registry.find(route) else {
-            return self.find_elsewhere(route);
+        let handler = match found {
+            Some(handler) => handler,
+            None => {
+                let route = match head.route.resolve(&self.engine.dictionary) {
+                    Ok(route) => route,
+                    Err(error) => return Err(Stop::Close(Refused::Undecodable, Box::new(error))),
+                };
+                match self.engine.registry.find(route) {
+                    Some(handler) => handler,
+                    None => return self.find_elsewhere(route),
+                }
+            }
         };
         if head.kind == MessageKind::Request && self.engine.registry.get(handler).kind == HandlerKind::Notify {
             return Err(Stop::Answer(Refused::NotifyRoute, Error::bad_request("tried to request a notify route")));
@@ -220,9 +236,14 @@ impl Connection {
         if id == 0 || self.outbox.is_closed() {
             return;
         }
-        let response = self.engine.encode_response(id, reply);
+        let (body, error) = match reply {
+            Ok(body) if body.len() <= MAX_REPLY_LEN => (body, false),
+            reply => (self.engine.encode_error(reply), true),
+        };
+        let deflated = self.engine.compression.apply(&body);
+        let head = ResponseHead::new(id, error, deflated.is_some());
         // A session that closes gets no more answers.
-        drop(self.outbox.push_message(response.head.as_slice(), response.body.as_slice()));
+        drop(self.outbox.push_message(head.as_slice(), deflated.as_deref().unwrap_or(&body)));
     }
 
     /// Keeps the cause of an internal error for ourselves.

@@ -8,8 +8,7 @@ use std::{
 use bytes::Bytes;
 use pitaya_core::{App, Error, Serializer, SessionPool, Tasks, code};
 use pitaya_protocol::{
-    Compression, Dictionary, HandshakeError, HandshakeReason, HandshakeResponse, Limits, MAX_BODY_LEN, PacketCodec,
-    ResponseHead, Timeouts,
+    Compression, Dictionary, HandshakeError, HandshakeReason, HandshakeResponse, Limits, PacketCodec, Timeouts,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -100,42 +99,13 @@ impl HandshakeBodies {
     }
 }
 
-/// A response, ready to be put into a packet.
-pub(crate) struct Encoded {
-    pub(crate) head: ResponseHead,
-    pub(crate) body: EncodedBody,
-}
-
-pub(crate) enum EncodedBody {
-    Plain(Bytes),
-    Deflated(Vec<u8>),
-}
-
-impl EncodedBody {
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Plain(body) => body,
-            Self::Deflated(body) => body,
-        }
-    }
-}
-
 impl Engine {
-    /// Writes the response to a request. A body that no packet can hold becomes an error response.
-    pub(crate) fn encode_response(&self, id: u64, reply: Result<Bytes, Error>) -> Encoded {
-        let (body, error) = match reply {
-            Ok(body) => (body, false),
-            Err(error) => (self.serializer.encode_error(&error), true),
+    /// Writes an error for a client. A reply here is one that no packet can hold.
+    #[cold]
+    pub(crate) fn encode_error(&self, reply: Result<Bytes, Error>) -> Bytes {
+        let too_long = |body: Bytes| {
+            Error::new(code::INTERNAL, format!("the reply is {} bytes, more than a packet holds", body.len()))
         };
-        let (body, error) = if body.len() > MAX_BODY_LEN - pitaya_protocol::MAX_HEAD_LEN {
-            let error =
-                Error::new(code::INTERNAL, format!("the reply is {} bytes, more than a packet holds", body.len()));
-            (self.serializer.encode_error(&error), true)
-        } else {
-            (body, error)
-        };
-        let deflated = self.compression.apply(&body);
-        let head = ResponseHead::new(id, error, deflated.is_some());
-        Encoded { head, body: deflated.map_or(EncodedBody::Plain(body), EncodedBody::Deflated) }
+        self.serializer.encode_error(&reply.map_or_else(|error| error, too_long))
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct RegistryOptions<'a> {
 #[derive(Default)]
 pub(crate) struct Registry {
     /// The keys are routes of the application; what clients ask for is only compared with them.
-    by_route: HashMap<Box<str>, HandlerIndex, foldhash::fast::RandomState>,
+    by_route: HashMap<Box<[u8]>, HandlerIndex, foldhash::fast::RandomState>,
     handlers: Vec<Registered>,
     needs: Vec<(Route, Needs)>,
 }
@@ -68,7 +68,7 @@ impl Registry {
                     continue;
                 };
                 registry.needs.push((route.clone(), handler.needs));
-                if registry.by_route.contains_key(route.short()) {
+                if registry.find(route.short()).is_some() {
                     // The handlers of a second component of the same name have been told by their component.
                     if !duplicate {
                         problems.push(Problem::DuplicateRoute { route: route.short().to_owned() });
@@ -104,7 +104,7 @@ impl Registry {
     fn insert(&mut self, registered: Registered) {
         let index = HandlerIndex(self.handlers.len());
         for key in [registered.route.short(), registered.route.as_str()] {
-            self.by_route.insert(key.into(), index);
+            self.by_route.insert(key.as_bytes().into(), index);
         }
         self.handlers.push(registered);
     }
@@ -114,6 +114,11 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, route: &str) -> Option<HandlerIndex> {
+        self.find_bytes(route.as_bytes())
+    }
+
+    /// As [`find`](Self::find), by bytes of which nobody knows yet whether they are text.
+    pub(crate) fn find_bytes(&self, route: &[u8]) -> Option<HandlerIndex> {
         self.by_route.get(route).copied()
     }
 
@@ -136,7 +141,9 @@ impl Places {
         let apps = PerThread::new(|| app.apart());
         let of = |registered: &Registered| {
             let mut apps = apps.iter().cloned();
-            PerThread::new(|| Arc::new(Place::new(registered.route.clone(), apps.next().unwrap_or_else(|| app.clone()))))
+            PerThread::new(|| {
+                Arc::new(Place::new(registered.route.clone(), apps.next().unwrap_or_else(|| app.clone())))
+            })
         };
         Self(registry.handlers.iter().map(of).collect())
     }

@@ -5,10 +5,10 @@ pub use pitaya_core::{
     Error, FromFn, FromRequest, FromRpc, Group, GroupError, GroupName, GroupStore, Handler, HandlerKind,
     HandlerOptions, Handlers, HandshakeData, HandshakeError, HandshakeSys, IntoPayload, IntoReply, Join, Joined, Json,
     JsonSerializer, Layer, Lifecycle, Member, Module, NameError, Needs, Next, Packet, PacketCodec, PacketError,
-    PacketKind, Parts, Phase, Place, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler, Remotes,
-    Reply, Reporter, Request, Result, Route, RpcBuilder, Serializer, ServerId, ServerInfo, ServerType, Session,
-    SessionId, SessionStep, Tasks, Timer, TimerBuilder, Uid, acceptor, cluster, code, config, extract, from_fn,
-    reporter,
+    PacketKind, Parts, Phase, Place, PomeloCodec, Protobuf, ProtobufSerializer, PushBuilder, RegisteredHandler,
+    Remotes, Reply, Reporter, Request, Result, Route, RpcBuilder, Serializer, ServerId, ServerInfo, ServerType,
+    Session, SessionId, SessionStep, Tasks, Timer, TimerBuilder, Uid, acceptor, cluster, code, config, extract,
+    from_fn, reporter,
 };
 pub use pitaya_macros::{handlers, remotes};
 pub use pitaya_server::{

@@ -50,6 +50,17 @@ impl<'a> Head<'a> {
     /// part of the route (protocol.md section 15.1, items 1 and 2).
     #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MessageError> {
+        Self::decode_with(bytes, |_| None)
+    }
+
+    /// As [`decode`](Self::decode), for a receiver that knows most names: what `known` returns for the bytes of a name is
+    /// that name, and only names that it does not know are checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    #[inline]
+    pub fn decode_with(bytes: &'a [u8], known: impl FnOnce(&'a [u8]) -> Option<&'a str>) -> Result<Self, MessageError> {
         let &[flag, _, ..] = bytes else {
             return Err(InvalidReason::TooShort.into());
         };
@@ -67,7 +78,7 @@ impl<'a> Head<'a> {
         } else if flag & ROUTE_IS_CODE != 0 {
             take_code(&mut rest)?
         } else {
-            take_name(&mut rest)?
+            take_name(&mut rest, known)?
         };
         Ok(Self {
             kind,
@@ -218,11 +229,17 @@ fn take_code<'a>(rest: &mut &'a [u8]) -> Result<RouteRef<'a>, InvalidReason> {
 }
 
 #[inline]
-fn take_name<'a>(rest: &mut &'a [u8]) -> Result<RouteRef<'a>, InvalidReason> {
+fn take_name<'a>(
+    rest: &mut &'a [u8],
+    known: impl FnOnce(&'a [u8]) -> Option<&'a str>,
+) -> Result<RouteRef<'a>, InvalidReason> {
     let (&len, after) = rest.split_first().ok_or(InvalidReason::RouteTruncated)?;
     let (name, after) = after.split_at_checked(usize::from(len)).ok_or(InvalidReason::RouteTruncated)?;
     *rest = after;
-    let name = std::str::from_utf8(name).map_err(|_| InvalidReason::RouteNotUtf8)?;
+    let name = match known(name) {
+        Some(name) => name,
+        None => std::str::from_utf8(name).map_err(|_| InvalidReason::RouteNotUtf8)?,
+    };
     Ok(RouteRef::Name(name))
 }
 
