@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::{BoxFuture, EncodedPush, Error, IntoPayload, Result, SessionId, Uid, code};
 pub use pool::{PoolOptions, SessionPool};
-pub use remote::{DataChanges, RemoteLink};
+pub use remote::{DataChanges, HandledBy, RemoteLink};
 pub use step::{SessionStep, StepList};
 
 use data::SessionData;

@@ -208,9 +208,9 @@ impl<E: End> Keeper<E> {
     }
 
     fn disconnected(&mut self) {
-        let reason = format!("no connection to NATS at {}", self.connector.options.shown());
-        tracing::warn!("{reason}");
-        let reason = RpcError::Disconnected(reason);
+        tracing::warn!("no connection to NATS at {}", self.connector.options.shown());
+        // Clients are told of this one, and need not know where.
+        let reason = RpcError::Disconnected("no connection to NATS".to_owned());
         self.link.refuse(reason.clone());
         self.end.disconnected(&reason);
     }

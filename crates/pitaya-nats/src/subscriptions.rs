@@ -109,8 +109,10 @@ impl Subscriptions {
         if *count == 0 {
             self.users.remove(uid);
             for attached in &mut self.attached {
+                // On a broken connection nobody takes anything from a full queue. Then it ends as soon as there is room.
+                let patience = attached.patience();
                 for handle in attached.users.remove(uid).into_iter().flatten() {
-                    handle.end().await;
+                    drop(timeout(patience, handle.end()).await);
                 }
             }
         }
@@ -136,11 +138,14 @@ impl Subscriptions {
 }
 
 impl Attached {
+    /// How long to wait for room in the queue of the connection.
+    fn patience(&self) -> Duration {
+        // On a broken connection nothing is taken from a full queue.
+        if self.connection.health().borrow().up { PATIENCE } else { Duration::ZERO }
+    }
+
     async fn add(&mut self, kind: &ServerType, uid: &Uid) -> Result<(), RpcError> {
-        let up = self.connection.health().borrow().up;
-        // On a broken connection it only waits to be written; nobody takes it from a full queue.
-        let patience = if up { PATIENCE } else { Duration::ZERO };
-        let both = timeout(patience, async {
+        let both = timeout(self.patience(), async {
             let push = self.connection.subscribe(subject::push(kind, uid)).await?;
             let kick = self.connection.subscribe(subject::kick(kind, uid)).await?;
             Ok::<_, RpcError>([push, kick])

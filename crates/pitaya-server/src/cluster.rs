@@ -1,5 +1,6 @@
 //! The cluster's side of the engine: what arrives from other servers, and what goes to them.
 
+mod ended;
 pub(crate) mod forward;
 mod in_process;
 mod link;
@@ -75,6 +76,9 @@ impl Cluster {
 
     /// Ends the adapters.
     pub(crate) async fn stop(&self, patience: Duration) {
+        if !self.peers.said_goodbye(patience).await {
+            tracing::warn!("not all backends have heard that their sessions have closed");
+        }
         if !self.peers.context().tasks.stop(patience).await {
             tracing::warn!("the connections to other servers did not end in time");
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prost::Message as _;
 
 use super::{
@@ -17,7 +18,8 @@ use super::{
     protos::{self, MsgType, RpcType},
 };
 use crate::{
-    Context, Error, Reply, Request, Result, Route, ServerId, ServerInfo, ServerType, Uid, code, config::Value as _,
+    Context, Error, Reply, Request, Result, Route, ServerId, ServerInfo, ServerType, Session, Tasks, Uid, code,
+    config::Value as _,
 };
 
 /// The cluster of an app: its adapters, and the rules by which a message finds its server (protocol.md 4 and 6). Cheap to
@@ -33,6 +35,8 @@ struct Inner {
     peer: String,
     /// What takes the calls of this server to itself.
     service: OnceLock<Weak<dyn RpcService>>,
+    /// What tells other servers of sessions that have closed.
+    goodbyes: Tasks,
 }
 
 /// What an engine makes [`Peers`] with.
@@ -73,7 +77,7 @@ impl Peers {
     pub fn new(context: ClusterContext, adapters: Adapters, options: PeerOptions) -> Self {
         let me = context.me();
         let peer = format!("{{\"peer.id\":{},\"peer.service\":{}", Quoted(me.id.as_str()), Quoted(me.kind.as_str()));
-        Self(Arc::new(Inner { context, adapters, options, peer, service: OnceLock::new() }))
+        Self(Arc::new(Inner { context, adapters, options, peer, service: OnceLock::new(), goodbyes: Tasks::new() }))
     }
 
     /// Says what takes the calls of this server to itself. Only the first time counts.
@@ -133,20 +137,49 @@ impl Peers {
         };
         let encoded = Bytes::from(message.encode_to_vec());
         let server = self.choose(kind, &request, None).await?;
-        session.handled_by(&server);
+        let mut late = session.handled_by(&server).then(|| server.id.clone());
         let answer = match self.0.adapters.client.call(&server, encoded.clone(), timeout).await {
             Err(error) if error.is_undelivered() => {
                 let other = self
                     .choose(kind, &request, Some(&server.id))
                     .await
                     .map_err(|_| call_error(error, &request.parts.route, &server))?;
-                session.handled_by(&other);
+                late = session.handled_by(&other).then(|| other.id.clone());
                 let again = self.0.adapters.client.call(&other, encoded, timeout).await;
-                again.map_err(|error| call_error(error, &request.parts.route, &other))?
+                again.map_err(|error| call_error(error, &request.parts.route, &other))
             }
-            answer => answer.map_err(|error| call_error(error, &request.parts.route, &server))?,
+            answer => answer.map_err(|error| call_error(error, &request.parts.route, &server)),
         };
-        decode(answer)?.into_result()
+        if late.is_some() {
+            // The session had closed, and those who had handled its messages were told before.
+            self.tell_closed(session, late);
+        }
+        decode(answer?)?.into_result()
+    }
+
+    /// The remote of our servers that is told that a session has closed.
+    pub const SESSION_CLOSED: &'static str = "sys.sessionclosed";
+
+    /// Tells servers that a session has closed. Nobody waits for that but a [`said_goodbye`](Self::said_goodbye). For engines.
+    pub fn tell_closed(&self, session: &Session, servers: impl IntoIterator<Item = ServerId>) {
+        let servers: Vec<_> = servers.into_iter().filter(|server| *server != self.me().id).collect();
+        if servers.is_empty() {
+            return;
+        }
+        let (peers, data) = (self.clone(), Bytes::from(session.snapshot().encode_to_vec()));
+        self.0.goodbyes.spawn("close", async move {
+            let context = Context::default();
+            // One that does not answer keeps nobody from the others. One that is gone needs not be told.
+            let calls =
+                servers.iter().map(|server| peers.call_sys(server, Self::SESSION_CLOSED, data.clone(), &context));
+            drop(join_all(calls).await);
+        });
+    }
+
+    /// Waits until other servers have been told of all sessions that have closed, at most so long. Whether they have. For
+    /// engines.
+    pub async fn said_goodbye(&self, patience: Duration) -> bool {
+        self.0.goodbyes.stop(patience).await
     }
 
     /// Calls a remote, and returns its encoded answer.
@@ -177,8 +210,24 @@ impl Peers {
     ///
     /// The server is not known, there is no answer, or the answer is an error.
     pub async fn call_sys(&self, server: &ServerId, route: &str, data: Bytes, context: &Context) -> Result<Bytes> {
-        let server = self.servers().get(server).cloned().ok_or_else(|| Error::plain("server not found"))?;
-        self.send(&server, route, data, context, None).await
+        // One that has left the list serves its clients until it has stopped.
+        let server = self.0.context.servers.last_known(server).ok_or_else(|| Error::plain("server not found"))?;
+        self.call_sys_on(&server, route, data, context).await
+    }
+
+    /// As [`call_sys`](Self::call_sys), on a server that need not be known here.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer, or the answer is an error.
+    pub async fn call_sys_on(
+        &self,
+        server: &Arc<ServerInfo>,
+        route: &str,
+        data: Bytes,
+        context: &Context,
+    ) -> Result<Bytes> {
+        self.send(server, route, data, context, None).await
     }
 
     async fn send(
@@ -271,14 +320,20 @@ impl Peers {
         if servers.of_kind(kind.as_str()).is_empty() {
             return Err(Error::new(code::INTERNAL, NO_SERVERS));
         }
-        let routing = Routing::new(context, route, body, kind.clone(), Arc::clone(&servers));
+        let routing = Routing::new(context, route, body, kind.clone(), (Arc::clone(&servers), self.me().id.clone()));
         let choice = match self.0.options.routers.get(kind) {
             Some(router) => router.choose(routing),
             None => Random.choose(routing),
         };
         let id = match choice {
             Choice::Now(id) => id?,
-            Choice::Later(choosing) => choosing.await?,
+            Choice::Later(choosing) => {
+                let limit = self.0.adapters.client.timeout();
+                let chosen = tokio::time::timeout(limit, choosing).await;
+                chosen.map_err(|_| {
+                    Error::new(code::TIMEOUT, format!("the router of {kind} took longer than {limit:?}"))
+                })??
+            }
         };
         let chosen = servers.get(&id).filter(|server| server.kind == *kind).cloned();
         chosen.ok_or_else(|| {
@@ -289,7 +344,12 @@ impl Peers {
     /// How long a call may take: what was asked for, what is left of the request that it belongs to, or the default. A Go
     /// server gets the whole time of the request again, as Go does.
     fn patience(&self, server: &ServerInfo, context: &Context, asked: Option<Duration>) -> Duration {
-        let left = if server.is_ours() { context.time_left() } else { context.metadata().and_then(Metadata::timeout) };
+        // What the application has written into the metadata counts as well.
+        let said = context.metadata().and_then(Metadata::timeout);
+        let left = match (context.time_left(), said) {
+            (Some(left), Some(said)) if server.is_ours() => Some(left.min(said)),
+            _ => said,
+        };
         let default = self.0.adapters.client.timeout();
         match (asked, left) {
             (Some(asked), Some(left)) => asked.min(left),

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use pitaya_core::{
-    BoxFuture, Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
+    BoxFuture, CloseReason, Context, Error, HandlerKind, Parts, Request, Result, ServerId, Session, SessionId, Uid,
     cluster::{
         Metadata, Responder, RpcService,
         protos::{self, MsgType, RpcType},
@@ -18,13 +19,16 @@ use pitaya_core::{
 };
 use pitaya_protocol::RouteParts;
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Cluster, link, mailbox, sys};
+use super::{Cluster, ended::Ended, link, mailbox, sys};
 use crate::{engine::Engine, registry::HandlerIndex};
 
 /// How many sessions of other servers may have callbacks here.
 const MAX_WATCHED: usize = 65_536;
+
+/// How many refusals may wait for the transport; the callers of more get no answer.
+const MAX_REFUSALS: usize = 1_024;
 
 /// Handles what arrives from other servers. Holds its engine weakly: the adapters hold it.
 pub(crate) struct RemoteService {
@@ -33,6 +37,10 @@ pub(crate) struct RemoteService {
     mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Box<Job>>>>,
     /// Sessions whose callbacks run here when they close on their frontend.
     watched: Mutex<HashMap<Key, Vec<Session>>>,
+    /// Those that have closed lately.
+    pub(super) ended: Ended,
+    /// How many more refusals may wait for the transport.
+    refusals: Arc<Semaphore>,
 }
 
 /// Names a session in a cluster.
@@ -51,7 +59,13 @@ pub(super) struct Job {
 impl RemoteService {
     pub(crate) fn new(engine: &Arc<Engine>) -> Arc<Self> {
         let engine = Arc::downgrade(engine);
-        Arc::new(Self { engine, mailboxes: Mutex::default(), watched: Mutex::default() })
+        Arc::new(Self {
+            engine,
+            mailboxes: Mutex::default(),
+            watched: Mutex::default(),
+            ended: Ended::default(),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        })
     }
 
     pub(super) fn engine(&self) -> Result<Arc<Engine>> {
@@ -65,8 +79,18 @@ impl RemoteService {
     fn take_or_refuse(self: &Arc<Self>, cx: Option<&mut task::Context<'_>>, encoded: Bytes, responder: Responder) {
         if let Err((responder, error)) = self.take(cx, encoded, responder) {
             tracing::debug!(%error, "a call of another server is refused");
-            let Ok(engine) = self.engine() else { return };
-            engine.work.spawn("refusal", respond(responder, Err(error)));
+            let mut refusal = respond(responder, Err(error));
+            // The transport takes it at once, or else it is full: those who are refused must not wait in great numbers.
+            if (&mut refusal).now_or_never().is_some() {
+                return;
+            }
+            let (Ok(engine), Ok(permit)) = (self.engine(), Arc::clone(&self.refusals).try_acquire_owned()) else {
+                return;
+            };
+            engine.work.spawn("refusal", async move {
+                refusal.await;
+                drop(permit);
+            });
         }
     }
 
@@ -208,8 +232,17 @@ impl RemoteService {
             (registered.route.clone(), Arc::clone(&registered.chain), Arc::clone(&cluster.running));
         engine.work.spawn("remote", async move {
             // The semaphore is never closed.
-            let permit = running.acquire().await;
-            let answer = mailbox::guarded(route.as_str(), &context, async { chain.call(request).await }).await;
+            let waiting = running.acquire();
+            let permit = match context.time_left() {
+                Some(left) => tokio::time::timeout(left, waiting).await.ok(),
+                None => Some(waiting.await),
+            };
+            let answer = if permit.is_some() {
+                mailbox::guarded(route.as_str(), &context, async { chain.call(request).await }).await
+            } else {
+                // Nobody waits for the answer any more, so it is not run.
+                Err(Error::new(code::TIMEOUT, "the time of the request was over before its turn came"))
+            };
             drop(permit);
             respond(responder, answer).await;
             drop(seat);
@@ -233,6 +266,18 @@ impl RemoteService {
     /// The sessions with callbacks that have closed.
     pub(super) fn take_watched(&self, key: &Key) -> Vec<Session> {
         self.watched().remove(key).unwrap_or_default()
+    }
+
+    /// Closes what is kept of a session that has closed on its frontend.
+    pub(super) fn close_watched(&self, key: &Key) {
+        let sessions = self.take_watched(key);
+        let Ok(engine) = self.engine() else { return };
+        let pool = engine.sessions.clone();
+        engine.work.spawn("close", async move {
+            for session in sessions {
+                pool.close(&session, CloseReason::ClientClosed).await;
+            }
+        });
     }
 
     fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Box<Job>>>> {

@@ -3,12 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use pitaya_core::{
-    BoxFuture, CloseReason, Context, Result, Session, SessionStep, Uid,
+    BoxFuture, CloseReason, HandledBy, Result, Session, SessionStep, Uid,
     cluster::{Peers, Topic, protos},
 };
-use prost::Message as _;
-
-use super::sys;
 
 /// Subscribes to the pushes and kicks of a bound user, tells the other frontends of the bind, and backends of the close.
 pub(crate) struct ClusterStep {
@@ -18,26 +15,26 @@ pub(crate) struct ClusterStep {
 }
 
 impl SessionStep for ClusterStep {
-    fn bind<'a>(&'a self, _session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+    fn bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async {
-            match self.peers.get() {
+            match self.peers_for(session) {
                 Some(peers) => peers.adapters().server.subscribe(uid).await,
                 None => Ok(()),
             }
         })
     }
 
-    fn unbind<'a>(&'a self, _session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
+    fn unbind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            if let Some(peers) = self.peers.get() {
+            if let Some(peers) = self.peers_for(session) {
                 peers.adapters().server.unsubscribe(uid).await;
             }
         })
     }
 
-    fn after_bind<'a>(&'a self, _session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+    fn after_bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let Some(peers) = self.peers.get().filter(|_| self.unique) else { return Ok(()) };
+            let Some(peers) = self.peers_for(session).filter(|_| self.unique) else { return Ok(()) };
             let me = peers.context().me();
             let bind = protos::BindMsg { uid: uid.to_string(), fid: me.id.to_string() };
             if let Err(error) = peers.publish(Topic::Bindings(&me.kind), bind).await {
@@ -50,19 +47,23 @@ impl SessionStep for ClusterStep {
 
     fn close<'a>(&'a self, session: &'a Session, _reason: CloseReason) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            let Some(peers) = self.peers.get().cloned() else { return };
-            let servers = session.take_handled_by();
-            if servers.is_empty() {
-                return;
-            }
-            let data = bytes::Bytes::from(session.snapshot().encode_to_vec());
-            // Each call has its time-out. The client's connection does not wait for servers that do not answer.
-            peers.context().tasks.clone().spawn("close", async move {
-                for server in servers {
-                    // One that is gone needs not be told.
-                    drop(peers.call_sys(&server, sys::CLOSED, data.clone(), &Context::default()).await);
+            let Some(peers) = self.peers_for(session) else { return };
+            // The client's connection does not wait for servers that do not answer.
+            match session.take_handled_by() {
+                HandledBy::These(servers) => peers.tell_closed(session, servers),
+                HandledBy::Many => {
+                    let servers = peers.servers();
+                    let ours = servers.iter().filter(|server| server.is_ours() && server.has_handlers());
+                    peers.tell_closed(session, ours.map(|server| server.id.clone()));
                 }
-            });
+            }
         })
+    }
+}
+
+impl ClusterStep {
+    /// The other servers, if the client is connected to this one: a session of another server is that one's business.
+    fn peers_for(&self, session: &Session) -> Option<&Peers> {
+        self.peers.get().filter(|_| session.frontend().is_none())
     }
 }

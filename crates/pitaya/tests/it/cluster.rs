@@ -2,6 +2,7 @@
 
 mod context;
 mod remotes;
+mod review;
 mod routers;
 
 use std::{
