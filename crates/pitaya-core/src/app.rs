@@ -258,7 +258,7 @@ impl App {
         let mut failed = Vec::new();
         for uid in delivery.failed {
             let kick = protos::KickMsg { user_id: uid.to_string() };
-            if peers.publish(Topic::Kick(&frontend, &uid), kick).await.is_err() {
+            if peers.publish(Topic::Kick(&frontend, &uid), &kick).await.is_err() {
                 failed.push(uid);
             }
         }

@@ -43,7 +43,8 @@ impl RpcBuilder {
         self
     }
 
-    /// Makes the call in the course of a message: its metadata travels on, and its time is what is left of the message's.
+    /// Makes the call in the course of a message: its metadata travels on, and its time is what is left of the message's. All
+    /// calls in the course of one message have the same `request.id`; without this, each has one of its own.
     pub fn in_course_of(mut self, context: &Context) -> Self {
         self.context = context.clone();
         self

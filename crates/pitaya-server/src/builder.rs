@@ -27,7 +27,7 @@ use cluster::ClusterParts;
 use crate::{
     BuildError, MemoryGroups, Problem, Server,
     acceptor::AnyAcceptor,
-    cluster::{Cluster, ClusterStep, forward::Forwarder},
+    cluster::{Cluster, ClusterStep, Unique, forward::Forwarder},
     connection::Dispatch,
     engine::{Engine, HandshakeBodies, Options},
     lifecycle::Parts,
@@ -442,13 +442,13 @@ impl ServerBuilder {
         let handshake = HandshakeBodies::new(accepted, config.get(&settings::COMPRESSION))
             .map_err(|error| BuildError { problems: vec![Problem::Handshake(error.to_string())] })?;
         let push_dictionary = self.push_codes.then(|| Arc::clone(&dictionary));
-        let unique = config.get(&settings::SESSION_UNIQUE);
+        let unique = config.get(&settings::SESSION_UNIQUE).then(|| Arc::new(Unique::default()));
         let mut steps = self.steps;
         let peers = cluster.as_ref().map(|_| Arc::default());
         if let Some(peers) = &peers
             && self.frontend
         {
-            steps.push(ClusterStep { unique, peers: Arc::clone(peers) });
+            steps.push(ClusterStep { unique: unique.clone(), peers: Arc::clone(peers) });
         }
         let cluster = cluster.map(|(adapters, options, remotes)| {
             server.metadata.insert(ServerInfo::OURS.to_owned(), "1".to_owned());

@@ -68,7 +68,7 @@ impl Metadata {
             metadata.set(Self::ROUTE, route);
         }
         if !has_request_id {
-            metadata.set(Self::REQUEST_ID, new_request_id());
+            metadata.set(Self::REQUEST_ID, new_request_id(None));
         }
         Ok(metadata)
     }
@@ -230,16 +230,17 @@ impl<'de> Visitor<'de> for Known<'_> {
     }
 }
 
-/// 22 letters and digits at random, as long as those of Go Pitaya.
-pub(super) fn new_request_id() -> String {
+/// 22 letters and digits, as long as those of Go Pitaya: at random, or always the same for one seed.
+pub(crate) fn new_request_id(seed: Option<u64>) -> String {
     let mut id = String::with_capacity(22);
-    push_request_id(&mut id);
+    push_request_id(&mut id, seed);
     id
 }
 
-pub(super) fn push_request_id(text: &mut String) {
+/// Writes a [`new_request_id`].
+pub(crate) fn push_request_id(text: &mut String, seed: Option<u64>) {
     // One generator for all letters: the shared one is looked up at each use.
-    let mut random = fastrand::Rng::new();
+    let mut random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     text.extend((0..22).map(|_| random.alphanumeric()));
 }
 

@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::{
     Adapters, Choice, ClusterContext, Metadata, Random, Responder, Router, Routing, RpcError, RpcService, ServerList,
     Topic,
-    metadata::{new_request_id, push_request_id},
+    metadata::push_request_id,
     protos::{self, MsgType, RpcType},
 };
 use crate::{
@@ -116,7 +116,8 @@ impl Peers {
     /// No server, no answer, or the answer is an error.
     pub async fn forward(&self, kind: &ServerType, request: Request) -> Reply {
         let session = request.parts.session()?;
-        let timeout = self.0.adapters.client.timeout();
+        let context = &request.parts.context;
+        let timeout = context.metadata().and_then(Metadata::timeout).unwrap_or(self.0.adapters.client.timeout());
         let is_notify = request.parts.context.message_id() == 0;
         let message = protos::Request {
             r#type: RpcType::Sys.into(),
@@ -129,7 +130,7 @@ impl Peers {
                 ..protos::Msg::default()
             }),
             frontend_id: self.me().id.to_string(),
-            metadata: self.metadata_of_client(&request.parts.route, timeout),
+            metadata: self.metadata_of_client(&request.parts.route, context, timeout),
         };
         let encoded = Bytes::from(message.encode_to_vec());
         let server = self.choose(kind, &request, None).await?;
@@ -233,7 +234,7 @@ impl Peers {
     /// # Errors
     ///
     /// It could not be sent.
-    pub async fn publish(&self, topic: Topic<'_>, message: impl prost::Message) -> Result<(), RpcError> {
+    pub async fn publish(&self, topic: Topic<'_>, message: &impl prost::Message) -> Result<(), RpcError> {
         self.0.adapters.client.publish(topic, message.encode_to_vec().into()).await
     }
 
@@ -244,7 +245,7 @@ impl Peers {
     /// It could not be sent. That nobody has the user is no error where the transport cannot know.
     pub async fn push(&self, frontend: &ServerType, uid: &Uid, route: &str, body: &Bytes) -> Result<(), RpcError> {
         let push = protos::Push { route: route.to_owned(), uid: uid.to_string(), data: body.clone() };
-        self.publish(Topic::Push(frontend, uid), push).await
+        self.publish(Topic::Push(frontend, uid), &push).await
     }
 
     fn me(&self) -> &Arc<ServerInfo> {
@@ -299,9 +300,18 @@ impl Peers {
     }
 
     /// The metadata of a client's message, in the order of its keys.
-    fn metadata_of_client(&self, route: &Route, timeout: Duration) -> Bytes {
+    fn metadata_of_client(&self, route: &Route, context: &Context, timeout: Duration) -> Bytes {
         use std::fmt::Write as _;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        if context.metadata().is_some() {
+            // A layer has added something.
+            let mut metadata = self.metadata_in_course_of(route.as_str(), context, timeout);
+            if metadata.get(Metadata::START_TIME).is_none() {
+                // In five hundred years.
+                metadata.set(Metadata::START_TIME, u64::try_from(now).unwrap_or(u64::MAX));
+            }
+            return metadata.to_json();
+        }
         let mut json = String::with_capacity(256);
         json.push_str(&self.0.peer);
         // Writing into memory does not fail. Units of durations are letters.
@@ -309,22 +319,25 @@ impl Peers {
         json.push_str(",\"reqTimeout\":\"");
         json.push_str(&timeout.show());
         json.push_str("\",\"request.id\":\"");
-        push_request_id(&mut json);
+        push_request_id(&mut json, context.call_seed());
         json.push_str("\"}");
         json.into()
     }
 
     fn metadata_of_call(&self, route: &str, context: &Context, timeout: Duration) -> Bytes {
+        self.metadata_in_course_of(route, context, timeout).to_json()
+    }
+
+    /// The metadata of a call that is made in the course of a message, or of nothing.
+    fn metadata_in_course_of(&self, route: &str, context: &Context, timeout: Duration) -> Metadata {
         let mut metadata = context.metadata().cloned().unwrap_or_default();
         metadata.set(Metadata::PEER_ID, self.me().id.as_str());
         metadata.set(Metadata::PEER_SERVICE, self.me().kind.as_str());
         // Who is called overwrites it; one of ours then finds nothing to change.
         metadata.set(Metadata::ROUTE, route);
-        if metadata.text(Metadata::REQUEST_ID).is_none_or(|id| id.is_empty()) {
-            metadata.set(Metadata::REQUEST_ID, new_request_id());
-        }
+        metadata.set(Metadata::REQUEST_ID, context.call_id());
         metadata.set_timeout(timeout);
-        metadata.to_json()
+        metadata
     }
 }
 

@@ -185,9 +185,9 @@ impl RpcClient for Node {
                         self.bus.services(|member| member.servers.me().kind == *kind && member.users.contains_key(uid));
                     services.iter().for_each(|service| service.kick(message.clone(), None));
                 }
-                Topic::Bindings(kind) => {
+                Topic::Bindings(kind, at) => {
                     let services = self.bus.services(|member| member.servers.me().kind == *kind);
-                    services.iter().for_each(|service| service.bound(message.clone()));
+                    services.iter().for_each(|service| service.bound(message.clone(), Some(at)));
                 }
             }
             Ok(())

@@ -20,7 +20,7 @@ use pitaya_protocol::RouteParts;
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Cluster, link, mailbox, sys};
+use super::{Cluster, link, mailbox, step, sys, unique::Verdict};
 use crate::{engine::Engine, registry::HandlerIndex};
 
 /// How many sessions of other servers may have callbacks here.
@@ -99,14 +99,16 @@ impl RemoteService {
     /// What holds for all calls (protocol.md 6.3).
     fn check(&self, encoded: Bytes) -> Result<(Arc<Engine>, protos::Request, Metadata, OwnedSemaphorePermit)> {
         let engine = self.engine()?;
-        let seats = Arc::clone(&engine.cluster.as_ref().ok_or_else(stopping)?.seats);
+        let cluster = engine.cluster.clone().ok_or_else(stopping)?;
+        let seats = Arc::clone(&cluster.seats);
         let request =
             protos::Request::decode(encoded).map_err(|error| Error::bad_request(format!("not a request: {error}")))?;
         let Some(msg) = &request.msg else { return Err(Error::bad_request("a request without message")) };
         let metadata = Metadata::received(request.metadata.clone(), &msg.route)?;
-        let seat = seats
-            .try_acquire_owned()
-            .map_err(|_| Error::new(code::TOO_MANY, "this server has as many calls as it can take"))?;
+        let seat = seats.try_acquire_owned().map_err(|_| {
+            cluster.dropped.add(1);
+            Error::new(code::TOO_MANY, "this server has as many calls as it can take")
+        })?;
         Ok((engine, request, metadata, seat))
     }
 
@@ -297,18 +299,26 @@ impl RpcService for Handle {
         });
     }
 
-    fn bound(&self, bind: Bytes) {
+    fn bound(&self, bind: Bytes, at: Option<u64>) {
         let bind = match protos::BindMsg::decode(bind) {
             Ok(bind) => bind,
             Err(error) => return tracing::warn!(%error, "a bind of another server cannot be read"),
         };
         let (Ok(engine), Ok(cluster)) = (self.0.engine(), self.0.cluster()) else { return };
-        if !cluster.unique || bind.fid == engine.app.server().id.as_str() {
-            return;
-        }
-        if let Some(session) = self.0.local(&bind.uid) {
-            tracing::info!(uid = bind.uid, frontend = bind.fid, "the user has logged in elsewhere");
-            engine.work.spawn("kick", async move { drop(session.kick().await) });
+        let me = engine.app.server();
+        let Some(unique) = cluster.unique.as_ref().filter(|_| bind.fid != me.id.as_str()) else { return };
+        let session = self.0.local(&bind.uid);
+        let verdict = unique.hear(at, &bind.fid, me.id.as_str(), session.as_ref().map(Session::id));
+        match (verdict, session) {
+            (Some(Verdict::Goes), Some(session)) => {
+                tracing::info!(uid = bind.uid, frontend = bind.fid, "the user has logged in elsewhere");
+                engine.work.spawn("kick", async move { drop(session.kick().await) });
+            }
+            (Some(Verdict::Insists(at)), _) => {
+                let peers = cluster.peers.clone();
+                engine.work.spawn("bind", async move { step::tell(&peers, bind.uid, at).await });
+            }
+            _ => {}
         }
     }
 }
