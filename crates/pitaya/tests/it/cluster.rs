@@ -1,8 +1,12 @@
 //! Several servers as one game: each test on the bus of one process, and on real etcd and NATS.
 
+mod capacity;
 mod context;
+mod keys;
 mod remotes;
+mod request_id;
 mod routers;
+mod unique;
 
 use std::{
     future::IntoFuture as _,
