@@ -73,7 +73,12 @@ struct Attached {
 }
 
 impl Subscriptions {
-    pub(crate) fn new(context: &ClusterContext, intake: Intake, asked: mpsc::Receiver<Command>, waiting: usize) -> Self {
+    pub(crate) fn new(
+        context: &ClusterContext,
+        intake: Intake,
+        asked: mpsc::Receiver<Command>,
+        waiting: usize,
+    ) -> Self {
         let me = context.me();
         let intake = Arc::new(intake);
         let (queue, queued) = mpsc::channel(waiting);

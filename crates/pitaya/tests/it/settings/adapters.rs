@@ -18,8 +18,14 @@ pub(super) const COVERED: [(&str, &str); 34] = [
     ("pitaya.cluster.sd.etcd.user", "pitaya_etcd::connection::k03_k04_users_log_in_and_nobody_else_gets_in"),
     ("pitaya.cluster.sd.etcd.pass", "pitaya_etcd::connection::k03_k04_users_log_in_and_nobody_else_gets_in"),
     ("pitaya.cluster.sd.etcd.tls.ca", "pitaya_etcd::connection::tls_needs_the_right_authority_and_the_own_certificate"),
-    ("pitaya.cluster.sd.etcd.tls.cert", "pitaya_etcd::connection::tls_needs_the_right_authority_and_the_own_certificate"),
-    ("pitaya.cluster.sd.etcd.tls.key", "pitaya_etcd::connection::tls_needs_the_right_authority_and_the_own_certificate"),
+    (
+        "pitaya.cluster.sd.etcd.tls.cert",
+        "pitaya_etcd::connection::tls_needs_the_right_authority_and_the_own_certificate",
+    ),
+    (
+        "pitaya.cluster.sd.etcd.tls.key",
+        "pitaya_etcd::connection::tls_needs_the_right_authority_and_the_own_certificate",
+    ),
     (
         "pitaya.cluster.sd.etcd.heartbeatinterval",
         "pitaya_etcd::lease::k05_the_ttl_is_the_one_of_the_lease_and_a_dead_server_is_gone_after_it",
@@ -62,8 +68,14 @@ pub(super) const COVERED: [(&str, &str); 34] = [
         "pitaya.cluster.rpc.client.nats.maxreconnectionretries",
         "cluster::keys::k24_k27_a_server_without_nats_ends_after_as_many_attempts",
     ),
-    ("pitaya.cluster.rpc.client.nats.reconnectwait", "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ"),
-    ("pitaya.cluster.rpc.client.nats.reconnectjitter", "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ"),
+    (
+        "pitaya.cluster.rpc.client.nats.reconnectwait",
+        "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ",
+    ),
+    (
+        "pitaya.cluster.rpc.client.nats.reconnectjitter",
+        "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ",
+    ),
     (
         "pitaya.cluster.rpc.client.nats.pinginterval",
         "pitaya_nats::faults::a_frozen_nats_server_costs_each_call_its_timeout_and_is_found_out_by_pings",
@@ -80,8 +92,14 @@ pub(super) const COVERED: [(&str, &str); 34] = [
         "pitaya.cluster.rpc.server.nats.maxreconnectionretries",
         "cluster::keys::k24_k27_a_server_without_nats_ends_after_as_many_attempts",
     ),
-    ("pitaya.cluster.rpc.server.nats.reconnectwait", "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ"),
-    ("pitaya.cluster.rpc.server.nats.reconnectjitter", "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ"),
+    (
+        "pitaya.cluster.rpc.server.nats.reconnectwait",
+        "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ",
+    ),
+    (
+        "pitaya.cluster.rpc.server.nats.reconnectjitter",
+        "pitaya_nats::options::tests::pauses_grow_up_to_the_longest_and_differ",
+    ),
     (
         "pitaya.cluster.rpc.server.nats.pinginterval",
         "pitaya_nats::faults::a_frozen_nats_server_costs_each_call_its_timeout_and_is_found_out_by_pings",
