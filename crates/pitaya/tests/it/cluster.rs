@@ -1,6 +1,7 @@
 //! Several servers as one game: each test on the bus of one process, and on real etcd and NATS.
 
 mod context;
+mod faults;
 mod remotes;
 mod routers;
 
