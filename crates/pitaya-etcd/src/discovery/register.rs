@@ -70,17 +70,16 @@ impl Registration {
         (self.lease().is_some() && !self.leaving.is_cancelled()).then_some(&self.key)
     }
 
-    /// From when on a key that is missing means that its server is gone.
+    /// From when on a key that is missing now means that its server is gone.
     ///
     /// When no lease could be renewed for a while, those of healthy servers may have ended as well. They are writing their
     /// keys again as this one is, and get the time for it.
-    pub(super) fn believes_from(&self) -> Instant {
+    pub(super) fn believes_from(&self, now: Instant) -> Instant {
         if self.lease().is_none() {
             // Not registered, so nothing is known.
-            return Instant::now();
+            return now;
         }
         let Outage { renewed, over } = *self.outage();
-        let now = Instant::now();
         if now - renewed > self.too_long() { now + self.options.time_to_come_back() } else { over }
     }
 

@@ -116,7 +116,7 @@ impl Watcher {
             self.signals.own_key_missing.notify_one();
             return;
         }
-        if Instant::now() < self.believes_from() {
+        if self.doubts() {
             // It stays among what was seen, so the comparison that is due then finds out.
             tracing::debug!(key = shown(key), "a key is missing after an outage of etcd, its server has time to come back");
             return;
@@ -130,13 +130,15 @@ impl Watcher {
         }
     }
 
-    /// From when on missing keys are believed; everything is compared then, if that is not yet.
-    fn believes_from(&mut self) -> Instant {
-        let from = self.forget_after.max(self.registration.believes_from());
-        if Instant::now() < from {
-            (self.forget_after, self.sync_at) = (from, self.sync_at.min(from));
+    /// Whether missing keys are not believed yet. Everything is compared when they are.
+    fn doubts(&mut self) -> bool {
+        let now = Instant::now();
+        self.forget_after = self.forget_after.max(self.registration.believes_from(now));
+        let doubts = now < self.forget_after;
+        if doubts {
+            self.sync_at = self.sync_at.min(self.forget_after);
         }
-        from
+        doubts
     }
 
     /// The server of a key and its value, which say the same.

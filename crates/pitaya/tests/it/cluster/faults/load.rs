@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -58,6 +58,9 @@ impl Load {
     pub(super) fn start(frontends: &[SocketAddr], players: usize) -> Self {
         let players: Arc<Vec<Player>> = Arc::new((0..players).map(|_| Player::default()).collect());
         let (stop, stopped) = watch::channel(false);
+        // No two jobs of a test have the same number.
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let first = LOADS.fetch_add(1, Ordering::SeqCst) << 32;
         let task = |number| {
             let at_work = AtWork {
                 number,
@@ -65,7 +68,7 @@ impl Load {
                 turn: number,
                 players: Arc::clone(&players),
                 stopped: stopped.clone(),
-                last: 0,
+                last: first,
             };
             tokio::task::spawn(at_work.run())
         };
