@@ -118,7 +118,10 @@ impl Watcher {
         }
         if self.doubts() {
             // It stays among what was seen, so the comparison that is due then finds out.
-            tracing::debug!(key = shown(key), "a key is missing after an outage of etcd, its server has time to come back");
+            tracing::debug!(
+                key = shown(key),
+                "a key is missing after an outage of etcd, its server has time to come back"
+            );
             return;
         }
         self.seen.remove(key);

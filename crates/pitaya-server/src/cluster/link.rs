@@ -117,9 +117,8 @@ impl RemoteLink for BackendLink {
     }
 
     fn watch_close(&self, session: &Session) -> Result<()> {
-        let frontend = self
-            .ours()
-            .ok_or_else(|| Error::plain("onclose callbacks are not allowed on backend servers"))?;
+        let frontend =
+            self.ours().ok_or_else(|| Error::plain("onclose callbacks are not allowed on backend servers"))?;
         let service = self.service.upgrade().ok_or_else(|| gone(&self.frontend))?;
         service.watch_close(frontend, session)
     }

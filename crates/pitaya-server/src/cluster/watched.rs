@@ -71,8 +71,7 @@ impl Watched {
         if all.count >= MAX_WATCHED {
             return Err(too_many());
         }
-        let new =
-            || Frontend { server: Arc::clone(server), sessions: HashMap::new(), looked_after: false };
+        let new = || Frontend { server: Arc::clone(server), sessions: HashMap::new(), looked_after: false };
         let group = all.by_id.entry(server.id.clone()).or_insert_with(new).sessions.entry(session.id()).or_default();
         if group.contains(session) {
             return Ok(earlier);
@@ -251,4 +250,116 @@ fn close(engine: &Arc<Engine>, groups: Vec<Group>) {
             })
             .await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use pitaya_core::{
+        EncodedPush, JsonSerializer, PoolOptions, PushFormat, Pushed, SessionLink, SessionPool, StepList, Tasks,
+        cluster::{Servers, protos},
+    };
+    use pitaya_protocol::Compression;
+
+    use super::*;
+    use crate::MemoryGroups;
+
+    struct Nowhere;
+
+    impl SessionLink for Nowhere {
+        fn push(&self, _push: &EncodedPush) -> Pushed {
+            Pushed::Now(Ok(()))
+        }
+
+        fn kick(&self) -> Pushed {
+            Pushed::Now(Ok(()))
+        }
+
+        fn close(&self, _reason: CloseReason) {}
+
+        fn drain(&self, _reason: CloseReason) {}
+    }
+
+    fn pool() -> SessionPool {
+        SessionPool::new(PoolOptions {
+            steps: StepList::new(),
+            step_timeout: Duration::from_secs(1),
+            format: PushFormat::new(Arc::new(JsonSerializer), Compression::Off, None),
+            groups: Arc::new(MemoryGroups::new()),
+            tasks: Tasks::new(),
+        })
+    }
+
+    fn session(pool: &SessionPool, id: i64) -> Session {
+        pool.remote(protos::Session { id, ..protos::Session::default() }, Arc::new(Nowhere)).unwrap()
+    }
+
+    fn gate(id: &str, instance: &str) -> Arc<ServerInfo> {
+        let mut server = ServerInfo::frontend("gate").unwrap();
+        server.id = id.try_into().unwrap();
+        server.metadata.insert(ServerInfo::INSTANCE.to_owned(), instance.to_owned());
+        Arc::new(server)
+    }
+
+    fn key(id: &str, session: i64) -> Key {
+        (id.try_into().unwrap(), SessionId::new(session))
+    }
+
+    #[test]
+    fn sessions_are_taken_once_by_their_end_or_by_that_of_their_frontend() {
+        let (pool, watched) = (pool(), Watched::default());
+        let (one, two) = (gate("g1", "a"), gate("g2", "b"));
+        let (first, second) = (session(&pool, 1), session(&pool, 1));
+        for session in [&first, &second, &first] {
+            assert!(watched.enter(&one, session).unwrap().is_empty());
+        }
+        for id in 1..=3 {
+            watched.enter(&two, &session(&pool, id)).unwrap();
+        }
+        assert_eq!(watched.take(&key("g1", 1)), [first, second]);
+        assert_eq!(watched.take(&key("g1", 1)), []);
+        assert_eq!(watched.take(&key("g2", 2)).len(), 1);
+
+        // In the list, not in the list, looked after, back again.
+        let servers = Servers::new(ServerInfo::backend("room").unwrap(), vec![]);
+        servers.add((*two).clone());
+        assert!(matches!(watched.compare(&servers.now()), (replaced, left) if replaced.is_empty() && left.is_empty()));
+        servers.remove(&two.id);
+        assert_eq!(watched.compare(&servers.now()).1, [Arc::clone(&two)]);
+        assert_eq!(watched.compare(&servers.now()).1, []);
+        assert!(watched.needs_care(&two, &servers.now()));
+        servers.add((*two).clone());
+        assert!(!watched.needs_care(&two, &servers.now()));
+        servers.remove(&two.id);
+        assert_eq!(watched.compare(&servers.now()).1, [Arc::clone(&two)]);
+        assert_eq!(watched.take_all(&gate("g2", "other")).len(), 0);
+        assert_eq!(watched.take_all(&two).len(), 2);
+        assert!(!watched.needs_care(&two, &servers.now()));
+        assert_eq!(watched.lock().count, 0);
+
+        // Another process with the same name, which is seen in the list or by its first session.
+        watched.enter(&one, &session(&pool, 1)).unwrap();
+        servers.add((*gate("g1", "c")).clone());
+        assert_eq!(watched.compare(&servers.now()).0.len(), 1);
+        watched.enter(&one, &session(&pool, 1)).unwrap();
+        assert_eq!(watched.enter(&gate("g1", "c"), &session(&pool, 1)).unwrap().len(), 1);
+        assert_eq!(watched.lock().count, 1);
+    }
+
+    #[test]
+    fn no_client_and_no_crowd_fills_the_memory() {
+        let (pool, watched, gate) = (pool(), Watched::default(), gate("g1", "a"));
+        for _ in 0..MAX_OF_ONE {
+            watched.enter(&gate, &session(&pool, 1)).unwrap();
+        }
+        assert_eq!(watched.enter(&gate, &session(&pool, 1)).unwrap_err().code(), code::TOO_MANY);
+        let others = i64::try_from(MAX_WATCHED - MAX_OF_ONE).unwrap();
+        for id in 2..2 + others {
+            watched.enter(&gate, &session(&pool, id)).unwrap();
+        }
+        assert_eq!(watched.enter(&gate, &session(&pool, 0)).unwrap_err().code(), code::TOO_MANY);
+        assert_eq!(watched.take(&key("g1", 1)).len(), MAX_OF_ONE);
+        assert!(watched.enter(&gate, &session(&pool, 0)).is_ok());
+        // One that was refused leaves nothing.
+        assert_eq!(watched.lock().by_id.get(&gate.id).unwrap().sessions.len(), usize::try_from(others).unwrap() + 1);
+    }
 }

@@ -191,7 +191,7 @@ impl AtWork {
         &self.players[self.number]
     }
 
-    fn is_wrong(&self, what: String) {
+    fn is_wrong(&self, what: &str) {
         self.me().wrong.lock().unwrap().push(format!("{}: {what}", name(self.number)));
     }
 
@@ -246,7 +246,7 @@ impl AtWork {
         while !waiting.is_empty() {
             let packet = raw.packet_but_heartbeat().await.ok_or(Ended)?;
             if packet.kind != PacketKind::Data {
-                self.is_wrong(format!("got a {:?}", packet.kind));
+                self.is_wrong(&format!("got a {:?}", packet.kind));
                 continue;
             }
             let message = Message::decode(packet.body, &Dictionary::default(), 1 << 20).unwrap();
@@ -254,7 +254,7 @@ impl AtWork {
             if message.kind == MessageKind::Push {
                 self.me().pushed.lock().unwrap().push(value);
             } else if !waiting.remove(&message.id) {
-                self.is_wrong(format!("{} was answered, and nobody waits for it: {value}", message.id));
+                self.is_wrong(&format!("{} was answered, and nobody waits for it: {value}", message.id));
             } else {
                 answers.push((message.id, if message.error { Err(value) } else { Ok(value) }));
             }
@@ -271,7 +271,7 @@ impl AtWork {
                 let name = name(self.number);
                 let job = json!({"player": self.number, "job": id});
                 if answer != json!({"job": job, "uid": name, "name": name, "server": null}) {
-                    self.is_wrong(format!("{id} was answered with {answer}"));
+                    self.is_wrong(&format!("{id} was answered with {answer}"));
                 }
                 me.answered.fetch_add(1, Ordering::SeqCst);
                 me.in_a_row.fetch_add(1, Ordering::SeqCst);
@@ -281,7 +281,7 @@ impl AtWork {
             Err(error) => {
                 me.in_a_row.store(0, Ordering::SeqCst);
                 let Some(code) = error["code"].as_str().filter(|code| !code.is_empty()) else {
-                    return self.is_wrong(format!("{id} failed without a code: {error}"));
+                    return self.is_wrong(&format!("{id} failed without a code: {error}"));
                 };
                 *me.failed.lock().unwrap().entry(format!("{code} {}", error["msg"])).or_default() += 1;
             }

@@ -44,7 +44,7 @@ async fn etcd_is_frozen() {
     game.etcd.thaw().await;
     game.load.is_healthy("when etcd is back").await;
     registered_again(&game, &lease).await;
-    nobody_has_noticed(&game, missed);
+    nobody_has_noticed(&game, &missed);
     game.is_healthy_again().await;
     assert_eq!(game.load.failures().len(), 0, "{:?}", game.load.failures());
 }
@@ -61,7 +61,7 @@ async fn etcd_is_dead() {
     registered_again(&game, &lease).await;
     // The leases of before end now: etcd has not counted while it was dead.
     sleep(Duration::from_secs(TTL)).await;
-    nobody_has_noticed(&game, missed);
+    nobody_has_noticed(&game, &missed);
     game.is_healthy_again().await;
     assert_eq!(game.load.failures().len(), 0, "{:?}", game.load.failures());
 }
@@ -78,7 +78,7 @@ async fn registered_again(game: &Game, old: &str) {
     crate::support::soon("the servers are registered again", again).await;
 }
 
-fn nobody_has_noticed(game: &Game, missed: Vec<JoinHandle<()>>) {
+fn nobody_has_noticed(game: &Game, missed: &[JoinHandle<()>]) {
     for (watching, node) in missed.iter().zip(game.nodes()) {
         assert!(!watching.is_finished(), "{} has missed a server", node.app.server().id);
         watching.abort();
@@ -97,7 +97,7 @@ async fn nats_is_dead() {
     assert!(failed.keys().all(|failure| failure.starts_with("PIT-")), "{failed:?}");
     game.nats.restart().await;
     game.load.is_healthy("when NATS is back").await;
-    nobody_has_noticed(&game, missed);
+    nobody_has_noticed(&game, &missed);
     game.is_healthy_again().await;
 }
 
@@ -110,7 +110,7 @@ async fn nats_is_frozen() {
     assert!(!failed.is_empty() && failed.keys().all(|failure| failure.starts_with("PIT-")), "{failed:?}");
     game.nats.thaw().await;
     game.load.is_healthy("when NATS is back").await;
-    nobody_has_noticed(&game, missed);
+    nobody_has_noticed(&game, &missed);
     game.is_healthy_again().await;
 }
 
@@ -124,7 +124,7 @@ async fn etcd_and_nats_that_come_back_empty_are_filled_again() {
     let missed = game.watch_lists();
     tokio::join!(game.etcd.restart_empty(), game.nats.restart());
     game.load.is_healthy("when both are back").await;
-    nobody_has_noticed(&game, missed);
+    nobody_has_noticed(&game, &missed);
     game.is_healthy_again().await;
 }
 
