@@ -18,7 +18,8 @@ mod servers;
 pub use metadata::{Metadata, MetadataError};
 pub use peers::{Call, PeerOptions, Peers};
 pub use ports::{
-    Adapters, Capacity, ClusterContext, Discovery, Responder, RpcClient, RpcServer, RpcService, Topic, Wiring,
+    Adapters, Capacity, ClusterContext, DROPPED_MESSAGES, Discovery, Responder, RpcClient, RpcServer, RpcService,
+    Topic, Wiring,
 };
 pub use router::{Choice, Random, Router, Routing, Sticky};
 pub use rpc_error::RpcError;

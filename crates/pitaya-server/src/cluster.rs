@@ -13,7 +13,8 @@ use std::{sync::Arc, time::Duration};
 
 use pitaya_core::{
     Result,
-    cluster::{Peers, RpcService},
+    cluster::{DROPPED_MESSAGES, Peers, RpcService},
+    reporter::Gauge,
 };
 use tokio::sync::Semaphore;
 
@@ -34,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) running: Arc<Semaphore>,
     /// How many calls there may be at all, running or waiting; one more is refused.
     pub(crate) seats: Arc<Semaphore>,
+    /// Counts those that were refused for that.
+    pub(crate) dropped: Arc<dyn Gauge>,
 }
 
 impl Cluster {
@@ -41,7 +44,8 @@ impl Cluster {
         let capacity = peers.adapters().server.capacity();
         let seats = Semaphore::new((capacity.running + capacity.waiting).min(Semaphore::MAX_PERMITS));
         let running = Semaphore::new(capacity.running.min(Semaphore::MAX_PERMITS));
-        Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats) }
+        let dropped = peers.context().reporter.gauge(&DROPPED_MESSAGES, &[]);
+        Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats), dropped }
     }
 
     /// Connects, and takes what the other servers send.

@@ -9,6 +9,7 @@ use super::{RpcError, Servers};
 use crate::{
     BoxFuture, Error, Reporter, Result, ServerInfo, ServerType, Tasks, Uid,
     config::{Config, Row},
+    reporter::Desc,
 };
 
 /// What adapters get when they start.
@@ -164,6 +165,15 @@ pub struct Capacity {
     /// So many wait besides.
     pub waiting: usize,
 }
+
+/// Counts the calls that were refused because of that, and the messages that a transport has thrown away (F055). Engines and
+/// adapters ask for the same instrument.
+pub const DROPPED_MESSAGES: Desc = Desc::new(
+    "rpc_server",
+    "dropped_messages",
+    "Messages of other servers that were thrown away because too many were waiting.",
+    &[],
+);
 
 /// Bounds memory, not throughput.
 impl Default for Capacity {

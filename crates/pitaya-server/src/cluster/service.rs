@@ -96,14 +96,16 @@ impl RemoteService {
     /// What holds for all calls (protocol.md 6.3).
     fn check(&self, encoded: Bytes) -> Result<(Arc<Engine>, protos::Request, Metadata, OwnedSemaphorePermit)> {
         let engine = self.engine()?;
-        let seats = Arc::clone(&engine.cluster.as_ref().ok_or_else(stopping)?.seats);
+        let cluster = engine.cluster.clone().ok_or_else(stopping)?;
+        let seats = Arc::clone(&cluster.seats);
         let request =
             protos::Request::decode(encoded).map_err(|error| Error::bad_request(format!("not a request: {error}")))?;
         let Some(msg) = &request.msg else { return Err(Error::bad_request("a request without message")) };
         let metadata = Metadata::received(request.metadata.clone(), &msg.route)?;
-        let seat = seats
-            .try_acquire_owned()
-            .map_err(|_| Error::new(code::TOO_MANY, "this server has as many calls as it can take"))?;
+        let seat = seats.try_acquire_owned().map_err(|_| {
+            cluster.dropped.add(1);
+            Error::new(code::TOO_MANY, "this server has as many calls as it can take")
+        })?;
         Ok((engine, request, metadata, seat))
     }
 
