@@ -452,6 +452,7 @@ impl ServerBuilder {
         }
         let cluster = cluster.map(|(adapters, options, remotes)| {
             server.metadata.insert(ServerInfo::OURS.to_owned(), "1".to_owned());
+            server.metadata.insert(ServerInfo::INSTANCE.to_owned(), ServerInfo::new_instance());
             server.metadata.insert(ServerInfo::HANDLERS.to_owned(), (!registry.is_empty()).to_string());
             let servers = Servers::new(server.clone(), adapters.discovery.ignored());
             let context = ClusterContext::new(servers, Arc::clone(&config), Tasks::new(), Arc::clone(&self.reporter));

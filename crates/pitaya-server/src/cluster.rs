@@ -8,6 +8,7 @@ mod service;
 mod step;
 mod sys;
 mod unique;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,7 +54,9 @@ impl Cluster {
     pub(crate) async fn start(&self, engine: &Arc<Engine>) -> Result<()> {
         let context = self.peers.context();
         let adapters = self.peers.adapters();
-        let service: Arc<dyn RpcService> = Arc::new(Handle(RemoteService::new(engine)));
+        let remote = RemoteService::new(engine);
+        engine.work.spawn("frontends", Arc::clone(&remote).follow_frontends());
+        let service: Arc<dyn RpcService> = Arc::new(Handle(remote));
         self.peers.set_service(Arc::downgrade(&service));
         adapters.client.start(context).await?;
         adapters.server.start(context, service).await?;

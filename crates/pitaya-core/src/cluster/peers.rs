@@ -182,6 +182,22 @@ impl Peers {
         self.send(&server, route, data, context, None).await
     }
 
+    /// Asks a server that need not be known any more whether it lives; any answer will do. For engines.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer.
+    pub async fn probe(&self, server: &ServerInfo, route: &str) -> Result<(), RpcError> {
+        let timeout = self.0.adapters.client.timeout();
+        let message = protos::Request {
+            r#type: RpcType::User.into(),
+            msg: Some(protos::Msg { route: route.to_owned(), ..protos::Msg::default() }),
+            metadata: self.metadata_of_call(route, &Context::default(), timeout),
+            ..protos::Request::default()
+        };
+        self.0.adapters.client.call(server, message.encode_to_vec().into(), timeout).await.map(drop)
+    }
+
     async fn send(
         &self,
         server: &Arc<ServerInfo>,

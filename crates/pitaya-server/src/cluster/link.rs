@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use pitaya_core::{
-    BoxFuture, CloseReason, Context, DataChanges, EncodedPush, Error, Pushed, RemoteLink, Result, ServerId, ServerType,
+    BoxFuture, CloseReason, Context, DataChanges, EncodedPush, Error, Pushed, RemoteLink, Result, ServerId, ServerInfo,
     Session, SessionId, SessionLink, Uid,
     cluster::{Metadata, Peers, protos},
 };
@@ -22,9 +22,7 @@ pub(super) struct BackendLink {
     pub(super) service: Weak<RemoteService>,
     pub(super) frontend: ServerId,
     /// None if the frontend is not known any more.
-    pub(super) frontend_kind: Option<ServerType>,
-    /// Whether the frontend understands more than Go Pitaya.
-    pub(super) ours: bool,
+    pub(super) known: Option<Arc<ServerInfo>>,
     pub(super) id: SessionId,
     /// The user: from the message on, or from the bind that the handler makes.
     pub(super) uid: OnceLock<Uid>,
@@ -36,6 +34,11 @@ pub(super) struct BackendLink {
 pub(super) const DELTA: &str = "session-delta";
 
 impl BackendLink {
+    /// The frontend, if it understands more than Go Pitaya.
+    fn ours(&self) -> Option<&Arc<ServerInfo>> {
+        self.known.as_ref().filter(|server| server.is_ours())
+    }
+
     /// Calls a remote of the framework on the frontend.
     fn call(&self, route: &'static str, message: &impl prost::Message) -> BoxFuture<'static, Result<Bytes>> {
         self.call_with(route, message, self.metadata.clone())
@@ -56,7 +59,9 @@ impl BackendLink {
 impl SessionLink for BackendLink {
     fn push(&self, push: &EncodedPush) -> Pushed {
         let Some(uid) = self.uid.get().cloned() else { return Pushed::Now(Err(not_bound())) };
-        let Some(kind) = self.frontend_kind.clone() else { return Pushed::Now(Err(gone(&self.frontend))) };
+        let Some(kind) = self.known.as_ref().map(|server| server.kind.clone()) else {
+            return Pushed::Now(Err(gone(&self.frontend)));
+        };
         let (peers, push) = (self.peers.clone(), push.clone());
         Pushed::Later(Box::pin(async move { Ok(peers.push(&kind, &uid, push.route(), push.body()).await?) }))
     }
@@ -101,7 +106,7 @@ impl RemoteLink for BackendLink {
         let uid = self.uid.get().map(Uid::to_string).unwrap_or_default();
         let mut session = protos::Session { id: self.id.get(), uid, data: Bytes::new() };
         let mut metadata = self.metadata.clone();
-        if self.ours && !changes.replaced {
+        if self.ours().is_some() && !changes.replaced {
             metadata.set(DELTA, delta(changes.keys, data));
         } else {
             // A map with text as keys can always be written.
@@ -112,11 +117,10 @@ impl RemoteLink for BackendLink {
     }
 
     fn watch_close(&self, session: &Session) -> Result<()> {
-        if !self.ours {
-            return Err(Error::plain("onclose callbacks are not allowed on backend servers"));
-        }
+        let frontend =
+            self.ours().ok_or_else(|| Error::plain("onclose callbacks are not allowed on backend servers"))?;
         let service = self.service.upgrade().ok_or_else(|| gone(&self.frontend))?;
-        service.watch_close(self.frontend.clone(), session)
+        service.watch_close(frontend, session)
     }
 }
 
@@ -155,8 +159,7 @@ pub(super) fn session(
         peers: cluster.peers.clone(),
         service: Arc::downgrade(service),
         frontend,
-        frontend_kind: known.as_ref().map(|server| server.kind.clone()),
-        ours: known.is_some_and(|server| server.is_ours()),
+        known,
         id: SessionId::new(session.id),
         uid: OnceLock::new(),
         metadata: metadata.clone(),

@@ -20,11 +20,8 @@ use pitaya_protocol::RouteParts;
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Cluster, link, mailbox, step, sys, unique::Verdict};
+use super::{Cluster, link, mailbox, step, sys, unique::Verdict, watched::Watched};
 use crate::{engine::Engine, registry::HandlerIndex};
-
-/// How many sessions of other servers may have callbacks here.
-const MAX_WATCHED: usize = 65_536;
 
 /// Handles what arrives from other servers. Holds its engine weakly: the adapters hold it.
 pub(crate) struct RemoteService {
@@ -32,7 +29,7 @@ pub(crate) struct RemoteService {
     /// The messages of sessions that are being handled: one task for each such session.
     mailboxes: Mutex<HashMap<Key, mpsc::UnboundedSender<Box<Job>>>>,
     /// Sessions whose callbacks run here when they close on their frontend.
-    watched: Mutex<HashMap<Key, Vec<Session>>>,
+    pub(super) watched: Watched,
 }
 
 /// Names a session in a cluster.
@@ -51,7 +48,7 @@ pub(super) struct Job {
 impl RemoteService {
     pub(crate) fn new(engine: &Arc<Engine>) -> Arc<Self> {
         let engine = Arc::downgrade(engine);
-        Arc::new(Self { engine, mailboxes: Mutex::default(), watched: Mutex::default() })
+        Arc::new(Self { engine, mailboxes: Mutex::default(), watched: Watched::default() })
     }
 
     pub(super) fn engine(&self) -> Result<Arc<Engine>> {
@@ -219,31 +216,9 @@ impl RemoteService {
         Ok(())
     }
 
-    /// Keeps a session until its frontend says that it has closed.
-    pub(super) fn watch_close(&self, frontend: ServerId, session: &Session) -> Result<()> {
-        let mut watched = self.watched();
-        if watched.len() >= MAX_WATCHED {
-            return Err(Error::new(code::TOO_MANY, "too many sessions of other servers have callbacks here"));
-        }
-        let sessions = watched.entry((frontend, session.id())).or_default();
-        if !sessions.contains(session) {
-            sessions.push(session.clone());
-        }
-        Ok(())
-    }
-
-    /// The sessions with callbacks that have closed.
-    pub(super) fn take_watched(&self, key: &Key) -> Vec<Session> {
-        self.watched().remove(key).unwrap_or_default()
-    }
-
     fn mailboxes(&self) -> MutexGuard<'_, HashMap<Key, mpsc::UnboundedSender<Box<Job>>>> {
         // Nothing panics while a map is locked.
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn watched(&self) -> MutexGuard<'_, HashMap<Key, Vec<Session>>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session of this server, by its user.

@@ -18,6 +18,8 @@ pub(super) const PUSH_SESSION: &str = "sys.pushsession";
 pub(super) const KICK: &str = "sys.kick";
 /// Among servers of this framework only: a frontend says that a session has closed.
 pub(super) const CLOSED: &str = "sys.sessionclosed";
+/// Among servers of this framework only: somebody asks whether this server lives.
+pub(super) const ALIVE: &str = "sys.alive";
 
 /// A remote of the framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +28,20 @@ pub(super) enum Sys {
     PushSession,
     Kick,
     Closed,
+    Alive,
 }
 
 /// The remote of this route, with or without a server type before it.
 pub(super) fn find(route: &str) -> Option<Sys> {
     let (head, method) = route.rsplit_once('.')?;
     let service = head.rsplit_once('.').map_or(head, |(_, service)| service);
-    let known = [(BIND, Sys::Bind), (PUSH_SESSION, Sys::PushSession), (KICK, Sys::Kick), (CLOSED, Sys::Closed)];
+    let known = [
+        (BIND, Sys::Bind),
+        (PUSH_SESSION, Sys::PushSession),
+        (KICK, Sys::Kick),
+        (CLOSED, Sys::Closed),
+        (ALIVE, Sys::Alive),
+    ];
     known.into_iter().find(|(name, _)| *name == format!("{service}.{method}")).map(|(_, sys)| sys)
 }
 
@@ -69,11 +78,12 @@ impl Sys {
                 let described: protos::Session = decode(data)?;
                 let frontend = metadata.text(Metadata::PEER_ID).unwrap_or_default().try_into()?;
                 let engine = service.engine()?;
-                for session in service.take_watched(&(frontend, SessionId::new(described.id))) {
+                for session in service.watched.take(&(frontend, SessionId::new(described.id))) {
                     engine.sessions.close(&session, CloseReason::ClientClosed).await;
                 }
                 Ok(ack())
             }
+            Self::Alive => Ok(ack()),
         }
     }
 }

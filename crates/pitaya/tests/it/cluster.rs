@@ -3,6 +3,7 @@
 mod capacity;
 mod context;
 mod keys;
+mod faults;
 mod remotes;
 mod request_id;
 mod routers;
