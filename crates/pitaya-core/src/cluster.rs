@@ -21,5 +21,5 @@ pub use ports::{
     Adapters, Capacity, ClusterContext, Discovery, Responder, RpcClient, RpcServer, RpcService, Topic, Wiring,
 };
 pub use router::{Choice, Random, Router, Routing, Sticky};
-pub use rpc_error::RpcError;
+pub use rpc_error::{RpcError, TIMED_OUT};
 pub use servers::{MAX_SERVERS, ServerList, Servers};

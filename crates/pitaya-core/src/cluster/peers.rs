@@ -139,12 +139,12 @@ impl Peers {
                 let other = self
                     .choose(kind, &request, Some(&server.id))
                     .await
-                    .map_err(|_| call_error(error, &request.parts.route, &server))?;
+                    .map_err(|_| self.unanswered(error, request.parts.route.as_str(), &server))?;
                 session.handled_by(&other);
                 let again = self.0.adapters.client.call(&other, encoded, timeout).await;
-                again.map_err(|error| call_error(error, &request.parts.route, &other))?
+                again.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &other))?
             }
-            answer => answer.map_err(|error| call_error(error, &request.parts.route, &server))?,
+            answer => answer.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &server))?,
         };
         decode(answer)?.into_result()
     }
@@ -177,7 +177,8 @@ impl Peers {
     ///
     /// The server is not known, there is no answer, or the answer is an error.
     pub async fn call_sys(&self, server: &ServerId, route: &str, data: Bytes, context: &Context) -> Result<Bytes> {
-        let server = self.servers().get(server).cloned().ok_or_else(|| Error::plain("server not found"))?;
+        let known = self.servers().get(server).cloned();
+        let server = known.ok_or_else(|| Error::plain("can't find any server with the provided ID"))?;
         self.send(&server, route, data, context, None).await
     }
 
@@ -191,13 +192,13 @@ impl Peers {
     ) -> Result<Bytes> {
         let timeout = self.patience(server, context, timeout);
         if timeout.is_zero() {
-            return Err(named(Error::new(code::TIMEOUT, "the time of the request is over"), route, server));
+            return Err(self.unanswered(RpcError::Timeout(timeout), route, server));
         }
         let message = protos::Request {
             r#type: RpcType::User.into(),
             msg: Some(protos::Msg { route: route.to_owned(), data, ..protos::Msg::default() }),
             frontend_id: if self.me().frontend { self.me().id.to_string() } else { String::new() },
-            metadata: self.metadata_of_call(route, context, timeout),
+            metadata: self.metadata_of_call(server, route, context, timeout),
             session: None,
         };
         let encoded = message.encode_to_vec().into();
@@ -206,7 +207,7 @@ impl Peers {
         } else {
             self.0.adapters.client.call(server, encoded, timeout).await
         };
-        let answer = answer.map_err(|error| named(error.into(), route, server))?;
+        let answer = answer.map_err(|error| self.unanswered(error, route, server))?;
         decode(answer)?.into_result()
     }
 
@@ -245,6 +246,22 @@ impl Peers {
     pub async fn push(&self, frontend: &ServerType, uid: &Uid, route: &str, body: &Bytes) -> Result<(), RpcError> {
         let push = protos::Push { route: route.to_owned(), uid: uid.to_string(), data: body.clone() };
         self.publish(Topic::Push(frontend, uid), push).await
+    }
+
+    /// The error of a call without answer: it says what was called, and where. A time-out says it as Go does
+    /// (protocol.md 3.5).
+    fn unanswered(&self, error: RpcError, route: &str, server: &ServerInfo) -> Error {
+        let error_of_timeout = |timeout: Duration| {
+            Error::from(RpcError::Timeout(timeout))
+                .with("timeout", timeout.show())
+                .with("server", &self.me().id)
+                .with("peer.id", &server.id)
+        };
+        let error = match error {
+            RpcError::Timeout(timeout) => error_of_timeout(timeout),
+            error => Error::from(error).with("server", &server.id),
+        };
+        error.with("route", route)
     }
 
     fn me(&self) -> &Arc<ServerInfo> {
@@ -314,12 +331,21 @@ impl Peers {
         json.into()
     }
 
-    fn metadata_of_call(&self, route: &str, context: &Context, timeout: Duration) -> Bytes {
+    fn metadata_of_call(&self, server: &ServerInfo, route: &str, context: &Context, timeout: Duration) -> Bytes {
         let mut metadata = context.metadata().cloned().unwrap_or_default();
         metadata.set(Metadata::PEER_ID, self.me().id.as_str());
         metadata.set(Metadata::PEER_SERVICE, self.me().kind.as_str());
-        // Who is called overwrites it; one of ours then finds nothing to change.
-        metadata.set(Metadata::ROUTE, route);
+        if server.is_ours() {
+            // Who is called overwrites it; one of ours then finds nothing to change.
+            metadata.set(Metadata::ROUTE, route);
+        } else if metadata.get(Metadata::ROUTE).is_none() {
+            // Go says which message it belongs to.
+            metadata.set(Metadata::ROUTE, context.route().as_ref().map_or(route, Route::as_str));
+        }
+        if context.session().is_some() && metadata.get(Metadata::START_TIME).is_none() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            metadata.set(Metadata::START_TIME, u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        }
         if metadata.text(Metadata::REQUEST_ID).is_none_or(|id| id.is_empty()) {
             metadata.set(Metadata::REQUEST_ID, new_request_id());
         }
@@ -355,13 +381,4 @@ impl fmt::Display for Quoted<'_> {
 fn decode(answer: Bytes) -> Result<protos::Response> {
     protos::Response::decode(answer)
         .map_err(|error| Error::new(code::INTERNAL, format!("the answer is no response: {error}")))
-}
-
-fn call_error(error: RpcError, route: &Route, server: &ServerInfo) -> Error {
-    named(error.into(), route.as_str(), server)
-}
-
-/// Says what was called, and where.
-fn named(error: Error, route: &str, server: &ServerInfo) -> Error {
-    error.with("route", route).with("server", &server.id)
 }
