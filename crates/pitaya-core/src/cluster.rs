@@ -23,5 +23,5 @@ pub use ports::{
     Topic, Wiring,
 };
 pub use router::{Choice, Random, Router, Routing, Sticky};
-pub use rpc_error::RpcError;
+pub use rpc_error::{RpcError, TIMED_OUT};
 pub use servers::{MAX_SERVERS, ServerList, Servers};

@@ -5,7 +5,7 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    Session,
+    Route, Session,
     cluster::{Metadata, new_request_id},
 };
 
@@ -40,6 +40,9 @@ struct CallInfo {
 #[derive(Clone, Default)]
 struct Extensions(Vec<Arc<dyn Any + Send + Sync>>);
 
+/// The route of a client's message, for calls that are made in its course.
+struct RouteOfMessage(Route);
+
 impl Context {
     /// The context of a client's message. A notify has the id 0.
     #[must_use]
@@ -67,10 +70,27 @@ impl Context {
         &mut Arc::make_mut(self.call.get_or_insert_default()).metadata
     }
 
+    /// Keeps the route of a client's message. Few handlers ask for their context, so not every message has the room for it.
+    pub(crate) fn with_route(mut self, route: &Route) -> Self {
+        self.insert(RouteOfMessage(route.clone()));
+        self
+    }
+
+    /// The route of a client's message, if it was kept.
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.get::<RouteOfMessage>().map(|kept| kept.0.clone())
+    }
+
     /// How long the caller, another server, still waits; none if it does not say, or if the message is a client's.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.call.as_ref()?.deadline?.saturating_duration_since(Instant::now()))
+    }
+
+    /// When the caller, another server, no longer waits. For engines.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.as_ref()?.deadline
     }
 
     /// The session that the message belongs to; none for a call of another server.

@@ -393,6 +393,7 @@ impl ServerBuilder {
         if let Some(id) = id {
             info.id = id;
         }
+        info.metadata.clone_from(&self.cluster.metadata);
         Some(info)
     }
 

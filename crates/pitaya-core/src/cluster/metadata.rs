@@ -248,6 +248,10 @@ pub(crate) fn push_request_id(text: &mut String, seed: Option<u64>) {
 fn go_duration(text: &str) -> Result<Duration, MetadataError> {
     let error = || MetadataError::Timeout(text.chars().take(32).collect());
     let has_unit = text == "0" || text.ends_with(|last: char| last.is_ascii_alphabetic());
+    if let Some(positive) = text.strip_prefix('-') {
+        // Whoever waits for less than nothing does not wait.
+        return go_duration(positive).map(|_| Duration::ZERO);
+    }
     if has_unit { Duration::parse(text).ok_or_else(error) } else { Err(error()) }
 }
 
@@ -295,7 +299,9 @@ mod tests {
         assert_eq!(metadata.text(Metadata::PEER_ID).as_deref(), Some("c1"));
         assert_eq!(metadata.get(Metadata::START_TIME).unwrap().as_u64(), Some(1_588_888_888_000_000_000));
         assert_eq!((metadata.text(Metadata::START_TIME), metadata.get("z")), (None, None));
-        for (text, timeout) in [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0)] {
+        for (text, timeout) in
+            [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0), ("-5s", 0)]
+        {
             let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}")).unwrap();
             assert_eq!(parsed.timeout(), Some(Duration::from_millis(timeout)), "{text}");
         }
@@ -308,7 +314,7 @@ mod tests {
         for text in ["null", "[]", "1", "\"x\"", "{", "{}x", "{\"reqTimeout\":5}", "{\"reqTimeout\":null}", "\u{0}"] {
             assert!(matches!(parse(text), Err(MetadataError::Json(_))), "{text}");
         }
-        for text in ["5", "", "soon", "5s5", "-5s", "1e400h"] {
+        for text in ["5", "", "soon", "5s5", "-5", "1e400h"] {
             let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}"));
             assert!(matches!(parsed, Err(MetadataError::Timeout(_))), "{text}");
         }

@@ -140,12 +140,12 @@ impl Peers {
                 let other = self
                     .choose(kind, &request, Some(&server.id))
                     .await
-                    .map_err(|_| call_error(error, &request.parts.route, &server))?;
+                    .map_err(|_| self.unanswered(error, request.parts.route.as_str(), &server))?;
                 session.handled_by(&other);
                 let again = self.0.adapters.client.call(&other, encoded, timeout).await;
-                again.map_err(|error| call_error(error, &request.parts.route, &other))?
+                again.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &other))?
             }
-            answer => answer.map_err(|error| call_error(error, &request.parts.route, &server))?,
+            answer => answer.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &server))?,
         };
         decode(answer)?.into_result()
     }
@@ -178,7 +178,8 @@ impl Peers {
     ///
     /// The server is not known, there is no answer, or the answer is an error.
     pub async fn call_sys(&self, server: &ServerId, route: &str, data: Bytes, context: &Context) -> Result<Bytes> {
-        let server = self.servers().get(server).cloned().ok_or_else(|| Error::plain("server not found"))?;
+        let known = self.servers().get(server).cloned();
+        let server = known.ok_or_else(|| Error::plain("can't find any server with the provided ID"))?;
         self.send(&server, route, data, context, None).await
     }
 
@@ -192,7 +193,7 @@ impl Peers {
         let message = protos::Request {
             r#type: RpcType::User.into(),
             msg: Some(protos::Msg { route: route.to_owned(), ..protos::Msg::default() }),
-            metadata: self.metadata_of_call(route, &Context::default(), timeout),
+            metadata: self.metadata_of_call(server, route, &Context::default(), timeout),
             ..protos::Request::default()
         };
         self.0.adapters.client.call(server, message.encode_to_vec().into(), timeout).await.map(drop)
@@ -208,13 +209,13 @@ impl Peers {
     ) -> Result<Bytes> {
         let timeout = self.patience(server, context, timeout);
         if timeout.is_zero() {
-            return Err(named(Error::new(code::TIMEOUT, "the time of the request is over"), route, server));
+            return Err(self.unanswered(RpcError::Timeout(timeout), route, server));
         }
         let message = protos::Request {
             r#type: RpcType::User.into(),
             msg: Some(protos::Msg { route: route.to_owned(), data, ..protos::Msg::default() }),
             frontend_id: if self.me().frontend { self.me().id.to_string() } else { String::new() },
-            metadata: self.metadata_of_call(route, context, timeout),
+            metadata: self.metadata_of_call(server, route, context, timeout),
             session: None,
         };
         let encoded = message.encode_to_vec().into();
@@ -223,7 +224,7 @@ impl Peers {
         } else {
             self.0.adapters.client.call(server, encoded, timeout).await
         };
-        let answer = answer.map_err(|error| named(error.into(), route, server))?;
+        let answer = answer.map_err(|error| self.unanswered(error, route, server))?;
         decode(answer)?.into_result()
     }
 
@@ -262,6 +263,22 @@ impl Peers {
     pub async fn push(&self, frontend: &ServerType, uid: &Uid, route: &str, body: &Bytes) -> Result<(), RpcError> {
         let push = protos::Push { route: route.to_owned(), uid: uid.to_string(), data: body.clone() };
         self.publish(Topic::Push(frontend, uid), &push).await
+    }
+
+    /// The error of a call without answer: it says what was called, and where. A time-out says it as Go does
+    /// (protocol.md 3.5).
+    fn unanswered(&self, error: RpcError, route: &str, server: &ServerInfo) -> Error {
+        let error_of_timeout = |timeout: Duration| {
+            Error::from(RpcError::Timeout(timeout))
+                .with("timeout", timeout.show())
+                .with("server", &self.me().id)
+                .with("peer.id", &server.id)
+        };
+        let error = match error {
+            RpcError::Timeout(timeout) => error_of_timeout(timeout),
+            error => Error::from(error).with("server", &server.id),
+        };
+        error.with("route", route)
     }
 
     fn me(&self) -> &Arc<ServerInfo> {
@@ -340,8 +357,22 @@ impl Peers {
         json.into()
     }
 
-    fn metadata_of_call(&self, route: &str, context: &Context, timeout: Duration) -> Bytes {
-        self.metadata_in_course_of(route, context, timeout).to_json()
+    /// The metadata of a call for a server. A Go server is told, as Go tells it, which message the call belongs to; one of
+    /// ours overwrites the route, and finds nothing to change.
+    fn metadata_of_call(&self, server: &ServerInfo, route: &str, context: &Context, timeout: Duration) -> Bytes {
+        let mut metadata = self.metadata_in_course_of(route, context, timeout);
+        if !server.is_ours() {
+            let given = context.metadata().and_then(|metadata| metadata.get(Metadata::ROUTE));
+            match given {
+                Some(given) => metadata.set(Metadata::ROUTE, given),
+                None => metadata.set(Metadata::ROUTE, context.route().as_ref().map_or(route, Route::as_str)),
+            }
+        }
+        if context.session().is_some() && metadata.get(Metadata::START_TIME).is_none() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            metadata.set(Metadata::START_TIME, u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        }
+        metadata.to_json()
     }
 
     /// The metadata of a call that is made in the course of a message, or of nothing.
@@ -349,7 +380,6 @@ impl Peers {
         let mut metadata = context.metadata().cloned().unwrap_or_default();
         metadata.set(Metadata::PEER_ID, self.me().id.as_str());
         metadata.set(Metadata::PEER_SERVICE, self.me().kind.as_str());
-        // Who is called overwrites it; one of ours then finds nothing to change.
         metadata.set(Metadata::ROUTE, route);
         metadata.set(Metadata::REQUEST_ID, context.call_id());
         metadata.set_timeout(timeout);
@@ -384,13 +414,4 @@ impl fmt::Display for Quoted<'_> {
 fn decode(answer: Bytes) -> Result<protos::Response> {
     protos::Response::decode(answer)
         .map_err(|error| Error::new(code::INTERNAL, format!("the answer is no response: {error}")))
-}
-
-fn call_error(error: RpcError, route: &Route, server: &ServerInfo) -> Error {
-    named(error.into(), route.as_str(), server)
-}
-
-/// Says what was called, and where.
-fn named(error: Error, route: &str, server: &ServerInfo) -> Error {
-    error.with("route", route).with("server", &server.id)
 }

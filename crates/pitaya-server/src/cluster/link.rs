@@ -10,6 +10,7 @@ use pitaya_core::{
     BoxFuture, CloseReason, Context, DataChanges, EncodedPush, Error, Pushed, RemoteLink, Result, ServerId, ServerInfo,
     Session, SessionId, SessionLink, Uid,
     cluster::{Metadata, Peers, protos},
+    code,
 };
 use serde_json::{Map, Value, json};
 
@@ -144,17 +145,18 @@ fn gone(frontend: &ServerId) -> Error {
     Error::plain(format!("the server {frontend} of the client is not known any more"))
 }
 
-/// Makes the session of a message that a frontend has forwarded.
+/// Makes the session of a message that a frontend has forwarded; and says whether that is one of ours.
 pub(super) fn session(
     service: &Arc<RemoteService>,
     engine: &Engine,
     frontend: &str,
     session: protos::Session,
     metadata: &Metadata,
-) -> Result<Session> {
+) -> Result<(Session, bool)> {
     let Some(cluster) = &engine.cluster else { return Err(stopping()) };
     let frontend = ServerId::try_from(frontend)?;
     let known = cluster.peers.servers().get(&frontend).cloned();
+    let ours = known.as_ref().is_some_and(|server| server.is_ours());
     let link = BackendLink {
         peers: cluster.peers.clone(),
         service: Arc::downgrade(service),
@@ -167,5 +169,7 @@ pub(super) fn session(
     if !session.uid.is_empty() {
         drop(link.uid.set(session.uid.as_str().try_into()?));
     }
-    engine.sessions.remote(session, Arc::new(link))
+    let session = engine.sessions.remote(session, Arc::new(link));
+    let session = session.map_err(|error| Error::new(code::INTERNAL, error.message().to_owned()))?;
+    Ok((session, ours))
 }

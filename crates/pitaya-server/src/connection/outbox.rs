@@ -369,6 +369,12 @@ impl SessionLink for Outbox {
     }
 
     fn close(&self, reason: CloseReason) {
+        let unique = self.engine.cluster.as_ref().is_some_and(|cluster| cluster.unique.is_some());
+        if reason == CloseReason::Replaced && unique {
+            // The user has logged in again, here instead of on another frontend (protocol.md 9.4).
+            drop(self.kick_and_close(reason));
+            return;
+        }
         self.advance(Phase::Flushing(reason));
     }
 

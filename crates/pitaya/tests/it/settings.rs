@@ -22,7 +22,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 27] = [
+const COVERED: [(&str, &str); 28] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -32,6 +32,7 @@ const COVERED: [(&str, &str); 27] = [
     ("pitaya.packet.maxsize", "connection::framing::a_packet_over_the_limit_is_refused_by_its_header"),
     ("pitaya.packet.timeout", "connection::time::a_packet_that_dribbles_in_is_closed_at_its_deadline"),
     ("pitaya.handler.messages.maxinflated", "connection::bodies::a_body_may_inflate_to_the_limit_and_no_further"),
+    ("pitaya.handler.panictext", "handlers::failure::a_panic_is_answered_with_its_text_where_the_setting_says_so"),
     ("pitaya.handler.messages.compression", "connection::bodies::without_compression_nothing_is_compressed"),
     (
         "pitaya.handler.messages.compressionthreshold",
@@ -171,6 +172,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.packet.maxsize", "-1"),
         ("pitaya.packet.timeout", "0s"),
         ("pitaya.handler.messages.maxinflated", "much"),
+        ("pitaya.handler.panictext", "loud"),
         ("pitaya.handler.messages.compression", "lzma"),
         ("pitaya.handler.messages.compressionthreshold", "-5"),
         ("pitaya.buffer.agent.messages", "0"),
