@@ -139,12 +139,12 @@ impl Peers {
                 let other = self
                     .choose(kind, &request, Some(&server.id))
                     .await
-                    .map_err(|_| call_error(error, &request.parts.route, &server))?;
+                    .map_err(|_| self.call_error(error, &request.parts.route, &server))?;
                 session.handled_by(&other);
                 let again = self.0.adapters.client.call(&other, encoded, timeout).await;
-                again.map_err(|error| call_error(error, &request.parts.route, &other))?
+                again.map_err(|error| self.call_error(error, &request.parts.route, &other))?
             }
-            answer => answer.map_err(|error| call_error(error, &request.parts.route, &server))?,
+            answer => answer.map_err(|error| self.call_error(error, &request.parts.route, &server))?,
         };
         decode(answer)?.into_result()
     }
@@ -191,7 +191,7 @@ impl Peers {
     ) -> Result<Bytes> {
         let timeout = self.patience(server, context, timeout);
         if timeout.is_zero() {
-            return Err(named(Error::new(code::TIMEOUT, "the time of the request is over"), route, server));
+            return Err(self.named(Error::new(code::TIMEOUT, "the time of the request is over"), route, server));
         }
         let message = protos::Request {
             r#type: RpcType::User.into(),
@@ -206,7 +206,7 @@ impl Peers {
         } else {
             self.0.adapters.client.call(server, encoded, timeout).await
         };
-        let answer = answer.map_err(|error| named(error.into(), route, server))?;
+        let answer = answer.map_err(|error| self.named(error.into(), route, server))?;
         decode(answer)?.into_result()
     }
 
@@ -286,6 +286,15 @@ impl Peers {
         })
     }
 
+    fn call_error(&self, error: RpcError, route: &Route, server: &ServerInfo) -> Error {
+        self.named(error.into(), route.as_str(), server)
+    }
+
+    /// Says what was called, by whom, and where (protocol.md 3.5).
+    fn named(&self, error: Error, route: &str, server: &ServerInfo) -> Error {
+        error.with("route", route).with("server", &self.me().id).with("peer.id", &server.id)
+    }
+
     /// How long a call may take: what was asked for, what is left of the request that it belongs to, or the default. A Go
     /// server gets the whole time of the request again, as Go does.
     fn patience(&self, server: &ServerInfo, context: &Context, asked: Option<Duration>) -> Duration {
@@ -355,13 +364,4 @@ impl fmt::Display for Quoted<'_> {
 fn decode(answer: Bytes) -> Result<protos::Response> {
     protos::Response::decode(answer)
         .map_err(|error| Error::new(code::INTERNAL, format!("the answer is no response: {error}")))
-}
-
-fn call_error(error: RpcError, route: &Route, server: &ServerInfo) -> Error {
-    named(error.into(), route.as_str(), server)
-}
-
-/// Says what was called, and where.
-fn named(error: Error, route: &str, server: &ServerInfo) -> Error {
-    error.with("route", route).with("server", &server.id)
 }

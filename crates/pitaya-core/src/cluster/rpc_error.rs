@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, ServerId, code};
+use crate::{Error, ServerId, code, config::Value as _};
 
 /// What a transport says when a call has no answer. An answer that is an error is not one of these.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,14 +43,16 @@ impl RpcError {
 
 impl From<RpcError> for Error {
     fn from(error: RpcError) -> Self {
-        let code = match &error {
-            RpcError::Timeout(_) => code::TIMEOUT,
+        match error {
+            // As protocol.md 3.5 has it.
+            RpcError::Timeout(limit) => {
+                Self::new(code::TIMEOUT, "rpc client: request timeout").with("timeout", limit.show())
+            }
             RpcError::NotDelivered(_)
             | RpcError::TooLarge { .. }
             | RpcError::Disconnected(_)
             | RpcError::Closed
-            | RpcError::Failed(_) => code::INTERNAL,
-        };
-        Self::new(code, error.to_string())
+            | RpcError::Failed(_) => Self::new(code::INTERNAL, error.to_string()),
+        }
     }
 }
