@@ -1,12 +1,20 @@
 //! Several servers as one game: each test on the bus of one process, and on real etcd and NATS.
 
+mod adapters;
 mod capacity;
 mod context;
-mod keys;
+mod errors;
+mod exposed;
 mod faults;
+mod forwarding;
+mod keys;
+mod order;
 mod remotes;
 mod request_id;
+mod retry;
 mod routers;
+mod rules;
+mod stuck;
 mod unique;
 
 use std::{
@@ -56,10 +64,22 @@ impl World {
 
     /// Makes a server one of this world.
     fn of(&self, builder: ServerBuilder) -> ServerBuilder {
+        self.of_with(self.wiring(), builder)
+    }
+
+    fn wiring(&self) -> Wiring {
         match self {
-            Self::Bus(cluster) => builder.cluster(cluster.clone()),
+            Self::Bus(cluster) => cluster.clone(),
+            Self::Network(_) => Cluster::from_config(),
+        }
+    }
+
+    /// As [`of`](Self::of), with a wiring that was made of [`wiring`](Self::wiring).
+    fn of_with(&self, wiring: Wiring, builder: ServerBuilder) -> ServerBuilder {
+        let builder = builder.cluster(wiring);
+        match self {
+            Self::Bus(_) => builder,
             Self::Network(servers) => builder
-                .cluster(Cluster::from_config())
                 .set_text("pitaya.cluster.sd.etcd.endpoints", servers.0.address())
                 .set_text("pitaya.cluster.sd.etcd.shutdowndelay", "100ms")
                 .set_text("pitaya.cluster.rpc.client.nats.address", servers.1.address())

@@ -96,7 +96,13 @@ impl Drop for Process {
 /// The program with flags, an environment without anything, and its error output caught.
 pub(crate) fn binary(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_e2e-server"));
-    command.args(flags).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(flags)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     command
 }
 
