@@ -28,7 +28,7 @@ use std::{any::type_name, future::Future, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{App, Context, Error, Needs, Request, Result, Route, Session, code};
+use crate::{App, Context, Error, Needs, Parts, Request, Result, Route, Session, code};
 pub use valid::STRUCT_VALIDATION;
 #[cfg(feature = "validate")]
 pub use valid::Valid;
@@ -104,7 +104,10 @@ impl<C: Send + Sync> FromRequest<C> for Context {
     type Takes = TakesNothing;
 
     async fn from_request(request: &mut Request, _component: &Arc<C>) -> Result<Self> {
-        Ok(request.parts.context.clone())
+        let Parts { context, app, route, .. } = &request.parts;
+        // A call of another server says in its metadata what it belongs to.
+        let told = context.metadata().is_some() || app.peers().is_none();
+        Ok(if told { context.clone() } else { context.clone().with_route(route) })
     }
 }
 

@@ -65,7 +65,7 @@ impl Metadata {
             metadata.set(Self::ROUTE, route);
         }
         if !has_request_id {
-            metadata.set(Self::REQUEST_ID, new_request_id());
+            metadata.set(Self::REQUEST_ID, new_request_id(None));
         }
         Ok(metadata)
     }
@@ -277,16 +277,17 @@ impl<'de> Visitor<'de> for Checked {
     }
 }
 
-/// 22 letters and digits at random, as long as those of Go Pitaya.
-pub(super) fn new_request_id() -> String {
+/// 22 letters and digits, as long as those of Go Pitaya: at random, or always the same for one seed.
+pub(crate) fn new_request_id(seed: Option<u64>) -> String {
     let mut id = String::with_capacity(22);
-    push_request_id(&mut id);
+    push_request_id(&mut id, seed);
     id
 }
 
-pub(super) fn push_request_id(text: &mut String) {
+/// Writes a [`new_request_id`].
+pub(crate) fn push_request_id(text: &mut String, seed: Option<u64>) {
     // One generator for all letters: the shared one is looked up at each use.
-    let mut random = fastrand::Rng::new();
+    let mut random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     text.extend((0..22).map(|_| random.alphanumeric()));
 }
 
@@ -294,6 +295,10 @@ pub(super) fn push_request_id(text: &mut String) {
 fn go_duration(text: &str) -> Result<Duration, MetadataError> {
     let error = || MetadataError::Timeout(text.chars().take(32).collect());
     let has_unit = text == "0" || text.ends_with(|last: char| last.is_ascii_alphabetic());
+    if let Some(positive) = text.strip_prefix('-') {
+        // Whoever waits for less than nothing does not wait.
+        return go_duration(positive).map(|_| Duration::ZERO);
+    }
     if has_unit { Duration::parse(text).ok_or_else(error) } else { Err(error()) }
 }
 
@@ -341,7 +346,9 @@ mod tests {
         assert_eq!(metadata.text(Metadata::PEER_ID).as_deref(), Some("c1"));
         assert_eq!(metadata.get(Metadata::START_TIME).unwrap().as_u64(), Some(1_588_888_888_000_000_000));
         assert_eq!((metadata.text(Metadata::START_TIME), metadata.get("z")), (None, None));
-        for (text, timeout) in [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0)] {
+        for (text, timeout) in
+            [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0), ("-5s", 0)]
+        {
             let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}")).unwrap();
             assert_eq!(parsed.timeout(), Some(Duration::from_millis(timeout)), "{text}");
         }
@@ -354,7 +361,7 @@ mod tests {
         for text in ["null", "[]", "1", "\"x\"", "{", "{}x", "{\"reqTimeout\":5}", "{\"reqTimeout\":null}", "\u{0}"] {
             assert!(matches!(parse(text), Err(MetadataError::Json(_))), "{text}");
         }
-        for text in ["5", "", "soon", "5s5", "-5s", "1e400h"] {
+        for text in ["5", "", "soon", "5s5", "-5", "1e400h"] {
             let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}"));
             assert!(matches!(parsed, Err(MetadataError::Timeout(_))), "{text}");
         }

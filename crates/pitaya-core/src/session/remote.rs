@@ -215,5 +215,5 @@ pub(super) fn parse_data(encoded: &Bytes) -> Result<Map<String, Value>> {
     if encoded.is_empty() || **encoded == *b"null" {
         return Ok(Map::new());
     }
-    serde_json::from_slice(encoded).map_err(|error| Error::bad_request(format!("session data is no object: {error}")))
+    serde_json::from_slice(encoded).map_err(|error| Error::plain(format!("session data is no object: {error}")))
 }

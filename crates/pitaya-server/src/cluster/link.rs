@@ -38,9 +38,9 @@ pub(super) struct BackendLink {
 pub(super) const DELTA: &str = "session-delta";
 
 impl BackendLink {
-    /// Whether the frontend understands more than Go Pitaya.
-    fn is_ours(&self) -> bool {
-        self.known.as_ref().is_some_and(|server| server.is_ours())
+    /// The frontend, if it understands more than Go Pitaya.
+    fn ours(&self) -> Option<&Arc<ServerInfo>> {
+        self.known.as_ref().filter(|server| server.is_ours())
     }
 
     /// Calls a remote of the framework on the frontend.
@@ -115,7 +115,7 @@ impl RemoteLink for BackendLink {
         let uid = self.uid.get().map(Uid::to_string).unwrap_or_default();
         let mut session = protos::Session { id: self.id.get(), uid, data: Bytes::new() };
         let mut metadata = self.metadata.clone();
-        let data = if self.is_ours() && !changes.replaced {
+        let data = if self.ours().is_some() && !changes.replaced {
             metadata.set(DELTA, true);
             delta(changes.keys, data)
         } else {
@@ -128,11 +128,10 @@ impl RemoteLink for BackendLink {
     }
 
     fn watch_close(&self, session: &Session) -> Result<()> {
-        if !self.is_ours() {
-            return Err(Error::plain("onclose callbacks are not allowed on backend servers"));
-        }
+        let frontend =
+            self.ours().ok_or_else(|| Error::plain("onclose callbacks are not allowed on backend servers"))?;
         let service = self.service.upgrade().ok_or_else(|| gone(&self.frontend))?;
-        service.watch_close(self.frontend.clone(), session)?;
+        service.watch_close(frontend, session)?;
         let key = (self.frontend.clone(), self.id);
         if service.ended.has_closed_since(&key, self.closes_before) {
             // Its frontend has told us before, and will not do so again.
@@ -163,18 +162,19 @@ fn gone(frontend: &ServerId) -> Error {
     Error::plain(format!("the server {frontend} of the client is not known any more"))
 }
 
-/// Makes the session of a message that a frontend has forwarded.
+/// Makes the session of a message that a frontend has forwarded; and says whether that is one of ours.
 pub(super) fn session(
     service: &Arc<RemoteService>,
     engine: &Engine,
     frontend: &str,
     session: protos::Session,
     metadata: &Metadata,
-) -> Result<Session> {
+) -> Result<(Session, bool)> {
     let Some(cluster) = &engine.cluster else { return Err(stopping()) };
     let frontend = ServerId::try_from(frontend)?;
     let last_known = cluster.peers.context().servers.last_known(&frontend);
     let known = last_known.or_else(|| described(&frontend, metadata));
+    let ours = known.as_ref().is_some_and(|server| server.is_ours());
     let link = BackendLink {
         peers: cluster.peers.clone(),
         service: Arc::downgrade(service),
@@ -188,7 +188,9 @@ pub(super) fn session(
     if !session.uid.is_empty() {
         drop(link.uid.set(session.uid.as_str().try_into()?));
     }
-    engine.sessions.remote(session, Arc::new(link))
+    let session = engine.sessions.remote(session, Arc::new(link));
+    let session = session.map_err(|error| Error::new(code::INTERNAL, error.message().to_owned()))?;
+    Ok((session, ours))
 }
 
 /// A frontend that discovery has not found yet, as it describes itself.

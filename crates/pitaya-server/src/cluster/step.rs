@@ -7,9 +7,12 @@ use pitaya_core::{
     cluster::{Peers, Topic, protos},
 };
 
+use super::Unique;
+
 /// Subscribes to the pushes and kicks of a bound user, tells the other frontends of the bind, and backends of the close.
 pub(crate) struct ClusterStep {
-    pub(crate) unique: bool,
+    /// There if a user may have one session only.
+    pub(crate) unique: Option<Arc<Unique>>,
     /// Known when the app has been built; no session is bound before.
     pub(crate) peers: Arc<OnceLock<Peers>>,
 }
@@ -26,6 +29,9 @@ impl SessionStep for ClusterStep {
 
     fn unbind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
         Box::pin(async {
+            if let Some(unique) = &self.unique {
+                unique.forget(session.id());
+            }
             if let Some(peers) = self.peers_for(session) {
                 peers.adapters().server.unsubscribe(uid).await;
             }
@@ -34,13 +40,14 @@ impl SessionStep for ClusterStep {
 
     fn after_bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let Some(peers) = self.peers_for(session).filter(|_| self.unique) else { return Ok(()) };
-            let me = peers.context().me();
-            let bind = protos::BindMsg { uid: uid.to_string(), fid: me.id.to_string() };
-            if let Err(error) = peers.publish(Topic::Bindings(&me.kind), bind).await {
-                // The new login counts, also when the others cannot be told.
-                tracing::warn!(%error, %uid, "the other frontends do not know of a bind");
+            let (Some(peers), Some(unique)) = (self.peers_for(session), &self.unique) else { return Ok(()) };
+            let at = unique.tell(session.id());
+            if session.is_closed() {
+                // It may have been unbound already.
+                unique.forget(session.id());
+                return Ok(());
             }
+            tell(peers, uid.to_string(), at).await;
             Ok(())
         })
     }
@@ -65,5 +72,15 @@ impl ClusterStep {
     /// The other servers, if the client is connected to this one: a session of another server is that one's business.
     fn peers_for(&self, session: &Session) -> Option<&Peers> {
         self.peers.get().filter(|_| session.frontend().is_none())
+    }
+}
+
+/// Tells the other frontends of this type that a user was bound here.
+pub(super) async fn tell(peers: &Peers, uid: String, at: u64) {
+    let me = peers.context().me();
+    let bind = protos::BindMsg { uid, fid: me.id.to_string() };
+    if let Err(error) = peers.publish(Topic::Bindings(&me.kind, at), &bind).await {
+        // The new login counts, also when the others cannot be told.
+        tracing::warn!(%error, uid = bind.uid, "the other frontends do not know of a bind");
     }
 }

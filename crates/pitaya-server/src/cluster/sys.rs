@@ -17,6 +17,8 @@ pub(super) const PUSH_SESSION: &str = "sys.pushsession";
 pub(super) const KICK: &str = "sys.kick";
 /// Among servers of this framework only: a frontend says that a session has closed.
 pub(super) const CLOSED: &str = Peers::SESSION_CLOSED;
+/// Among servers of this framework only: somebody asks whether this server lives.
+pub(super) const ALIVE: &str = "sys.alive";
 
 /// A remote of the framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +27,20 @@ pub(super) enum Sys {
     PushSession,
     Kick,
     Closed,
+    Alive,
 }
 
 /// The remote of this route, with or without a server type before it.
 pub(super) fn find(route: &str) -> Option<Sys> {
     let (head, method) = route.rsplit_once('.')?;
     let service = head.rsplit_once('.').map_or(head, |(_, service)| service);
-    let known = [(BIND, Sys::Bind), (PUSH_SESSION, Sys::PushSession), (KICK, Sys::Kick), (CLOSED, Sys::Closed)];
+    let known = [
+        (BIND, Sys::Bind),
+        (PUSH_SESSION, Sys::PushSession),
+        (KICK, Sys::Kick),
+        (CLOSED, Sys::Closed),
+        (ALIVE, Sys::Alive),
+    ];
     known.into_iter().find(|(name, _)| *name == format!("{service}.{method}")).map(|(_, sys)| sys)
 }
 
@@ -70,11 +79,12 @@ impl Sys {
                 let engine = service.engine()?;
                 let key = (frontend, SessionId::new(described.id));
                 service.ended.note(&key);
-                for session in service.take_watched(&key) {
+                for session in service.watched.take(&key) {
                     engine.sessions.close(&session, CloseReason::ClientClosed).await;
                 }
                 Ok(ack())
             }
+            Self::Alive => Ok(ack()),
         }
     }
 }
