@@ -17,7 +17,7 @@ type Outcome = Result<bool, Box<dyn Error>>;
 const USAGE: &str = "\
 usage: cargo xtask bench standalone [--quick] [--json] [--record] [--slices N] [--self-check]
        cargo xtask bench instructions [--json] [--self-check]
-       cargo xtask bench idle [--quick] [--json] [--record] [--slices N]
+       cargo xtask bench idle [--nats] [--quick] [--json] [--record] [--slices N]
        cargo xtask bench broadcast [--quick] [--json] [--record] [--slices N] [--self-check]
        cargo xtask bench cluster [--quick] [--json] [--record] [--slices N] [--self-check]
        cargo xtask soak [--seconds N] [--clients N]";

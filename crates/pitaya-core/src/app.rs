@@ -4,11 +4,10 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
+
+use tokio::sync::watch;
 
 use crate::{
     CloseReason, Delivery, EncodedPush, Error, Group, GroupError, GroupName, GroupStore, IntoPayload, Module, Protobuf,
@@ -29,7 +28,7 @@ pub struct App(Apart<Shared>);
 
 struct Shared {
     parts: AppParts,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
 }
 
 /// What an engine makes an [`App`] of.
@@ -57,7 +56,7 @@ impl App {
     /// Makes the handle. For engines.
     #[must_use]
     pub fn new(parts: AppParts) -> Self {
-        Self(Apart::new(Arc::new(Shared { parts, ready: AtomicBool::new(false) })))
+        Self(Apart::new(Arc::new(Shared { parts, ready: watch::Sender::new(false) })))
     }
 
     /// The same app, with a counter of clones of its own; see [`apart`](crate::apart). For engines.
@@ -69,12 +68,22 @@ impl App {
     /// Whether the app takes clients: from the end of the start until it is told to stop. For readiness probes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Acquire)
+        *self.0.ready.borrow()
     }
 
     /// Says whether the app takes clients. For engines.
     pub fn set_ready(&self, ready: bool) {
-        self.0.ready.store(ready, Ordering::Release);
+        self.0.ready.send_replace(ready);
+    }
+
+    /// Waits until the app [takes clients](Self::is_ready); for ever, if its server does not start.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped and called again.
+    pub async fn ready(&self) {
+        // Fails when the sender has gone, which this handle holds.
+        drop(self.0.ready.subscribe().wait_for(|ready| *ready).await);
     }
 
     /// The servers of the cluster that are known now, this one included; none without a cluster.
@@ -265,7 +274,7 @@ impl App {
         let mut failed = Vec::new();
         for uid in delivery.failed {
             let kick = protos::KickMsg { user_id: uid.to_string() };
-            if peers.publish(Topic::Kick(&frontend, &uid), kick).await.is_err() {
+            if peers.publish(Topic::Kick(&frontend, &uid), &kick).await.is_err() {
                 failed.push(uid);
             }
         }

@@ -15,11 +15,13 @@ mod router;
 mod rpc_error;
 mod servers;
 
+pub(crate) use metadata::new_request_id;
 pub use metadata::{Metadata, MetadataError};
 pub use peers::{Call, PeerOptions, Peers};
 pub use ports::{
-    Adapters, Capacity, ClusterContext, Discovery, Responder, RpcClient, RpcServer, RpcService, Topic, Wiring,
+    Adapters, Capacity, ClusterContext, DROPPED_MESSAGES, Discovery, Responder, RpcClient, RpcServer, RpcService,
+    Topic, Wiring,
 };
 pub use router::{Choice, Random, Router, Routing, Sticky};
-pub use rpc_error::RpcError;
+pub use rpc_error::{RpcError, TIMED_OUT};
 pub use servers::{MAX_SERVERS, ServerList, Servers};

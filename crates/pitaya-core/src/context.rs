@@ -4,7 +4,10 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Session, cluster::Metadata};
+use crate::{
+    Route, Session,
+    cluster::{Metadata, new_request_id},
+};
 
 /// The circumstances of one message: whose it is, which number it has, and whether its client is still there.
 ///
@@ -20,6 +23,9 @@ pub struct Context {
     extensions: Option<Arc<Extensions>>,
     /// For messages of other servers.
     call: Option<Arc<CallInfo>>,
+    /// What the request id of a client's message is made of when somebody needs one; all clones have the same. 0 for a
+    /// context that belongs to no message.
+    seed: u64,
 }
 
 /// What came with a message of another server.
@@ -34,11 +40,14 @@ struct CallInfo {
 #[derive(Clone, Default)]
 struct Extensions(Vec<Arc<dyn Any + Send + Sync>>);
 
+/// The route of a client's message, for calls that are made in its course.
+struct RouteOfMessage(Route);
+
 impl Context {
     /// The context of a client's message. A notify has the id 0.
     #[must_use]
     pub fn of_message(session: Session, message_id: u64) -> Self {
-        Self { session: Some(session), message_id, extensions: None, call: None }
+        Self { session: Some(session), message_id, extensions: None, call: None, seed: fastrand::u64(1..) }
     }
 
     /// The context of a message that another server has sent now: of one of its clients, then it has a session, or its own.
@@ -46,7 +55,7 @@ impl Context {
     pub fn of_call(session: Option<Session>, message_id: u64, metadata: Metadata) -> Self {
         let deadline = metadata.timeout().and_then(|timeout| Instant::now().checked_add(timeout));
         let call = Some(Arc::new(CallInfo { metadata, deadline }));
-        Self { session, message_id, extensions: None, call }
+        Self { session, message_id, extensions: None, call, seed: 0 }
     }
 
     /// What other servers are told with each call that is made in the course of this message (protocol.md 6.6); none for a
@@ -61,10 +70,27 @@ impl Context {
         &mut Arc::make_mut(self.call.get_or_insert_default()).metadata
     }
 
+    /// Keeps the route of a client's message. Few handlers ask for their context, so not every message has the room for it.
+    pub(crate) fn with_route(mut self, route: &Route) -> Self {
+        self.insert(RouteOfMessage(route.clone()));
+        self
+    }
+
+    /// The route of a client's message, if it was kept.
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.get::<RouteOfMessage>().map(|kept| kept.0.clone())
+    }
+
     /// How long the caller, another server, still waits; none if it does not say, or if the message is a client's.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.call.as_ref()?.deadline?.saturating_duration_since(Instant::now()))
+    }
+
+    /// When the caller, another server, no longer waits. For engines.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.as_ref()?.deadline
     }
 
     /// The session that the message belongs to; none for a call of another server.
@@ -87,6 +113,21 @@ impl Context {
         }
         let session = self.session.as_ref().map_or(0, |session| session.id().get());
         format!("{session}-{}", self.message_id)
+    }
+
+    /// The `request.id` that other servers get: that of the message, which is the same for all calls that are made in its
+    /// course, or a new one if this context belongs to no message.
+    pub(crate) fn call_id(&self) -> String {
+        let given = self.metadata().and_then(|metadata| metadata.text(Metadata::REQUEST_ID));
+        match given.filter(|id| !id.is_empty()) {
+            Some(id) => id,
+            None => new_request_id(self.call_seed()),
+        }
+    }
+
+    /// What a [`call_id`](Self::call_id) is made of where the metadata has none; none for a context of no message.
+    pub(crate) fn call_seed(&self) -> Option<u64> {
+        (self.seed != 0).then_some(self.seed)
     }
 
     /// Leaves a value for those who get this context or a clone that is made later, in place of an earlier one of its type.
@@ -142,5 +183,23 @@ mod tests {
         context.insert(2_u8);
         assert_eq!((context.get::<u8>().as_deref(), context.get::<&str>().as_deref()), (Some(&2), Some(&"one")));
         assert_eq!((before.get::<u8>().as_deref(), before.get::<&str>().as_deref()), (Some(&1), Some(&"one")));
+    }
+
+    #[test]
+    fn all_clones_of_a_message_have_one_call_id_and_contexts_of_nothing_have_none() {
+        let message = Context { seed: 7, ..Context::default() };
+        let id = message.call_id();
+        assert!(id.len() == 22 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+        let mut changed = message.clone();
+        changed.metadata_mut().set("x", 1);
+        assert_eq!((changed.call_id(), message.call_id()), (id.clone(), id.clone()));
+        changed.metadata_mut().set(Metadata::REQUEST_ID, "given");
+        assert_eq!(changed.call_id(), "given");
+        changed.metadata_mut().set(Metadata::REQUEST_ID, 5);
+        assert_eq!(changed.call_id(), id, "what is no text is none");
+        let other = Context { seed: 8, ..Context::default() };
+        assert_ne!(other.call_id(), id);
+        let nothing = Context::default();
+        assert_ne!(nothing.call_id(), nothing.call_id());
     }
 }

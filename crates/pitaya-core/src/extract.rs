@@ -104,7 +104,10 @@ impl<C: Send + Sync> FromRequest<C> for Context {
     type Takes = TakesNothing;
 
     async fn from_request(request: &mut Request, _component: &Arc<C>) -> Result<Self> {
-        Ok(request.parts.context.clone())
+        let (context, app, route) = (&request.parts.context, &request.parts.app, &request.parts.route);
+        // A call of another server says in its metadata what it belongs to.
+        let told = context.metadata().is_some() || app.peers().is_none();
+        Ok(if told { context.clone() } else { context.clone().with_route(route) })
     }
 }
 

@@ -60,7 +60,8 @@ pub use rpc::{FromRpc, RpcBuilder};
 pub use serializer::{JsonSerializer, Serializer};
 pub use server_info::{ServerInfo, ServerInfoError};
 pub use session::{
-    CloseReason, DataChanges, PoolOptions, Pushed, RemoteLink, Session, SessionLink, SessionPool, SessionStep, StepList,
+    CloseReason, DataChanges, HandledBy, PoolOptions, Pushed, RemoteLink, Session, SessionLink, SessionPool,
+    SessionStep, StepList,
 };
 pub use tasks::{Tasks, panic_text};
 pub use timer::{Timer, TimerBuilder};

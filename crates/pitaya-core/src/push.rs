@@ -44,6 +44,9 @@ impl PushFormat {
                 self.serializer.name()
             )));
         }
+        if route.is_empty() {
+            return Err(Error::plain("a push needs a route"));
+        }
         self.encode_bytes(route, payload.into_payload()?)
     }
 
@@ -51,11 +54,9 @@ impl PushFormat {
     ///
     /// # Errors
     ///
-    /// The route is empty or longer than 255 bytes, or the message is longer than a packet can be.
+    /// The route is longer than 255 bytes, or the message is longer than a packet can be. An empty route is what the other
+    /// server wants.
     pub fn encode_bytes(&self, route: &str, body: Bytes) -> Result<EncodedPush> {
-        if route.is_empty() {
-            return Err(Error::plain("a push needs a route"));
-        }
         let deflated = self.compression.apply(&body);
         let code = self.dictionary.as_ref().and_then(|dictionary| dictionary.code(route));
         let head = Head {

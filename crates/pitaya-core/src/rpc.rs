@@ -43,7 +43,8 @@ impl RpcBuilder {
         self
     }
 
-    /// Makes the call in the course of a message: its metadata travels on, and its time is what is left of the message's.
+    /// Makes the call in the course of a message: its metadata travels on, and its time is what is left of the message's. All
+    /// calls in the course of one message have the same `request.id`; without this, each has one of its own.
     pub fn in_course_of(mut self, context: &Context) -> Self {
         self.context = context.clone();
         self
@@ -57,7 +58,7 @@ impl RpcBuilder {
     /// (`PIT-408`), or its answer is an error, which arrives with its code, text and metadata (protocol.md 4 and 6.3).
     pub async fn reply<R: FromRpc>(self) -> Result<R> {
         let peers = self.app.peers().ok_or_else(|| Error::plain("this server belongs to no cluster"))?;
-        let route = Route::try_from(self.route.as_str()).map_err(|error| Error::bad_request(error.to_string()))?;
+        let route = Route::try_from(self.route.as_str()).map_err(|error| Error::plain(error.to_string()))?;
         let call = Call { route, data: self.data?, context: self.context, to: self.to, timeout: self.timeout };
         R::from_rpc(peers.call(call).await?)
     }

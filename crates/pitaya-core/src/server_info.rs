@@ -54,6 +54,22 @@ impl ServerInfo {
     /// The key of [`metadata`](Self::metadata) of servers that have handlers for clients.
     pub const HANDLERS: &'static str = "handlers";
 
+    /// The key of [`metadata`](Self::metadata) of servers of this framework that tells a process from the one that had the same
+    /// id before.
+    pub const INSTANCE: &'static str = "instance";
+
+    /// Which process it is, if it says so.
+    #[must_use]
+    pub fn instance(&self) -> Option<&str> {
+        self.metadata.get(Self::INSTANCE).map(String::as_str)
+    }
+
+    /// A value for [`INSTANCE`](Self::INSTANCE) that no other process has. For engines.
+    #[must_use]
+    pub fn new_instance() -> String {
+        random_bits(1)
+    }
+
     /// Whether it is a server of this framework, which understands more than Go Pitaya.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -75,13 +91,18 @@ impl ServerInfo {
 /// 128 random bits in hexadecimal. The hasher's keys are seeded by the operating system, and each `RandomState` differs:
 /// good enough for a name that must only be unique.
 fn random_id() -> Result<ServerId, NameError> {
+    ServerId::try_from(random_bits(2))
+}
+
+/// So many times 64 bits.
+fn random_bits(parts: u8) -> String {
     let mut id = String::with_capacity(32);
-    for part in 0..2_u8 {
+    for part in 0..parts {
         let bits = RandomState::new().hash_one((part, std::process::id()));
         // Writing into a String cannot fail.
         let _ = write!(id, "{bits:016x}");
     }
-    ServerId::try_from(id)
+    id
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::{BoxFuture, EncodedPush, Error, IntoPayload, Result, SessionId, Uid, code};
 pub use pool::{PoolOptions, SessionPool};
-pub use remote::{DataChanges, RemoteLink};
+pub use remote::{DataChanges, HandledBy, RemoteLink};
 pub use step::{SessionStep, StepList};
 
 use data::SessionData;
@@ -325,10 +325,14 @@ impl Session {
 
     /// Runs a callback once when the session closes, before those that the app registered for all sessions.
     ///
+    /// If the client is connected to another server, that server tells when the session closes; should it crash, the callback
+    /// runs when it is gone from the list of servers.
+    ///
     /// # Errors
     ///
     /// The session has closed already (`PIT-499`), or its client is connected to a server that does not tell others when it
-    /// closes, as those of Go Pitaya: the callback will not run.
+    /// closes, as those of Go Pitaya, or too many messages of other servers' clients have left callbacks here (`PIT-429`): the
+    /// callback will not run.
     pub fn on_close<F, Fut>(&self, callback: F) -> Result<()>
     where
         F: FnOnce(Self) -> Fut + Send + 'static,

@@ -47,6 +47,11 @@ impl Options {
         }
     }
 
+    /// How long healthy servers take to be registered again when etcd has ended their leases.
+    pub(crate) fn time_to_come_back(&self) -> Duration {
+        self.ttl + self.grant_interval
+    }
+
     /// What the keys of all servers begin with.
     pub(crate) fn servers(&self) -> String {
         format!("{}servers/", self.prefix)

@@ -23,7 +23,10 @@ pub static ENDPOINTS: Setting<List<Text>> = Setting::new(
     Cow::Borrowed(LOCAL),
     "The members of etcd, as host:port, http://host:port, or https://host:port for TLS. One is used at a time.",
 )
-.checked(|list| if list.is_empty() { Err("at least one endpoint") } else { Ok(()) });
+.checked(|list| {
+    let named = !list.is_empty() && list.iter().all(|endpoint| !endpoint.trim().is_empty());
+    named.then_some(()).ok_or("one or more endpoints")
+});
 
 /// The user at etcd (K03).
 pub static USER: Setting<Text> = Setting::new(
@@ -146,7 +149,11 @@ pub static TYPES_BLACKLIST: Setting<List<Text>> = Setting::new(
     Cow::Borrowed(NO_TYPES),
     "Types of servers that this server does not want to know of.",
 )
-.aliases(&["pitaya.cluster.sd.etcd.servertypeblacklist"]);
+.aliases(&["pitaya.cluster.sd.etcd.servertypeblacklist"])
+.checked(|types| {
+    let names = types.iter().all(|name| ServerType::try_from(name.as_ref()).is_ok());
+    names.then_some(()).ok_or("names of server types")
+});
 
 /// How many values are read at once (K15).
 ///

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::{
     connection::Connection,
     echo::Echo,
-    intake::ID,
+    intake::{BOUND, ID},
     keeper::{self, End},
     link::Link,
     options::Options,
@@ -33,8 +33,8 @@ use crate::{
     subscription::{Handle, Reader, split},
 };
 
-/// What a header with an id takes on the wire, at the most.
-const HEADER_LEN: usize = 96;
+/// What headers with an id and a time take on the wire, at the most.
+const HEADER_LEN: usize = 136;
 
 /// Calls other servers on NATS.
 pub struct NatsClient {
@@ -88,11 +88,14 @@ impl NatsClient {
 
     async fn send(&self, topic: Topic<'_>, message: Bytes) -> Result<(), RpcError> {
         let connection = self.link.current()?;
-        // A message that fits only without its id goes without.
+        // A message that fits only without headers goes without.
         let with_id = connection.has_headers() && message.len() + HEADER_LEN <= connection.max_payload();
         let headers = with_id.then(|| {
             let mut headers = HeaderMap::new();
             headers.insert(ID, self.inbox.name(self.published.fetch_add(1, Ordering::Relaxed)));
+            if let Topic::Bindings(_, at) = topic {
+                headers.insert(BOUND, at.to_string());
+            }
             headers
         });
         connection.publish(subject::topic(topic), None, headers, message).await

@@ -21,6 +21,9 @@ use crate::{link::Link, recent::Recent};
 /// The header with the id of a message that has no reply subject.
 pub(crate) const ID: HeaderName = HeaderName::from_static("Pitaya-Id");
 
+/// The header with the time of a bind.
+pub(crate) const BOUND: HeaderName = HeaderName::from_static("Pitaya-Bound");
+
 /// The longest that an answer waits for room in the queue of the connection.
 const ANSWERING: Duration = Duration::from_secs(5);
 
@@ -42,7 +45,8 @@ impl Intake {
 
     /// Takes a push, a kick or a bind.
     pub(crate) fn other(&self, message: Message) {
-        let id = message.headers.as_ref().and_then(|headers| headers.get(ID)).map(|id| id.as_str());
+        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str());
+        let id = header(ID);
         let name = id.or(message.reply.as_deref());
         if name.is_some_and(|name| !self.recent.is_first(name)) {
             return;
@@ -54,7 +58,10 @@ impl Intake {
                 let responder = message.reply.map(|reply| self.responder(Some(reply)));
                 self.service.kick(message.payload, responder);
             }
-            _ => self.service.bound(message.payload),
+            _ => {
+                let at = header(BOUND).and_then(|at| at.parse().ok());
+                self.service.bound(message.payload, at);
+            }
         });
     }
 

@@ -8,9 +8,9 @@ use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 use async_nats::ServerAddr;
 use pitaya_core::{
     Error, Result,
-    cluster::{ClusterContext, RpcError},
+    cluster::{ClusterContext, DROPPED_MESSAGES, RpcError},
     code,
-    reporter::{Desc, Gauge},
+    reporter::Gauge,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -36,13 +36,6 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// How often lost messages are logged at the most.
 const COMPLAINT: Duration = Duration::from_secs(1);
-
-const DROPPED: Desc = Desc::new(
-    "rpc_server",
-    "dropped_messages",
-    "Messages of other servers that were thrown away because too many were waiting.",
-    &[],
-);
 
 /// What hangs on a connection.
 pub(crate) trait End: Send + 'static {
@@ -90,7 +83,7 @@ pub(crate) async fn start<E: End>(
     let connector = Connector {
         options: options.clone(),
         name: context.me().id.to_string(),
-        dropped: context.reporter.gauge(&DROPPED, &[]),
+        dropped: context.reporter.gauge(&DROPPED_MESSAGES, &[]),
     };
     let failed = |reason: String| {
         let (key, addresses) = (options.connect_key, options.shown());
@@ -208,9 +201,9 @@ impl<E: End> Keeper<E> {
     }
 
     fn disconnected(&mut self) {
-        let reason = format!("no connection to NATS at {}", self.connector.options.shown());
-        tracing::warn!("{reason}");
-        let reason = RpcError::Disconnected(reason);
+        tracing::warn!("no connection to NATS at {}", self.connector.options.shown());
+        // Clients are told of this one, and need not know where.
+        let reason = RpcError::Disconnected("no connection to NATS".to_owned());
         self.link.refuse(reason.clone());
         self.end.disconnected(&reason);
     }

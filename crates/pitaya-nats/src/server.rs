@@ -29,6 +29,8 @@ const MAX_COMMANDS: usize = 1024;
 pub struct NatsServer {
     options: Options,
     capacity: Capacity,
+    /// How many messages that are no calls may wait.
+    waiting: usize,
     link: Arc<Link>,
     commands: OnceLock<mpsc::Sender<Command>>,
 }
@@ -42,7 +44,8 @@ impl NatsServer {
     pub fn new(config: &Config) -> Result<Self> {
         let capacity =
             Capacity { running: config.get(&settings::SERVICES), waiting: config.get(&settings::BUFFER_MESSAGES) };
-        Ok(Self { options: Options::of_server(config)?, capacity, link: Arc::default(), commands: OnceLock::new() })
+        let (options, waiting) = (Options::of_server(config)?, config.get(&settings::BUFFER_PUSH));
+        Ok(Self { options, capacity, waiting, link: Arc::default(), commands: OnceLock::new() })
     }
 
     /// Asks the task that keeps the subscriptions. None if there is none (any more).
@@ -58,7 +61,7 @@ impl RpcServer for NatsServer {
         Box::pin(async move {
             let (commands, asked) = mpsc::channel(MAX_COMMANDS);
             let intake = Intake { service, link: Arc::clone(&self.link), recent: Recent::default() };
-            let end = Subscriptions::new(context, intake, asked);
+            let end = Subscriptions::new(context, intake, asked, self.waiting);
             keeper::start(&self.options, Arc::clone(&self.link), end, context).await?;
             self.commands.set(commands).map_err(|_| Error::plain("the RPC server was started twice"))
         })

@@ -156,12 +156,13 @@ pub static BUFFER_MESSAGES: Setting<usize> = Setting::new(
 .presets(&[(Preset::Docs2020, 7), (Preset::GoV2, 75), (Preset::GoV3, 75)])
 .checked(permits);
 
-/// How many pushes of other servers wait to be handed to clients (K17). Ours is large, since it bounds memory and not
-/// throughput. For the engine.
+/// How many pushes, kicks and binds of other servers wait between the connection and the engine (K17). Ours is large, since it
+/// bounds memory and not throughput. When it is full no more are read, and what the client library cannot hold either is
+/// thrown away and counted.
 pub static BUFFER_PUSH: Setting<usize> = Setting::new(
     "pitaya.cluster.rpc.server.nats.buffer.push",
     16_384,
-    "How many pushes of other servers may wait to be handed to clients.",
+    "How many pushes, kicks and binds of other servers may wait to be handed to clients; while so many do, no more are read.",
 )
 .aliases(&["pitaya.buffer.cluster.rpc.server.nats.push", "pitaya.buffer.cluster.grpc.server.nats.push"])
 .presets(&[(Preset::Docs2020, 100), (Preset::GoV2, 100), (Preset::GoV3, 100)])

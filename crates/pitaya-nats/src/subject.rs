@@ -31,7 +31,7 @@ pub(crate) fn topic(topic: Topic<'_>) -> Subject {
     match topic {
         Topic::Push(kind, uid) => push(kind, uid),
         Topic::Kick(kind, uid) => kick(kind, uid),
-        Topic::Bindings(kind) => bindings(kind),
+        Topic::Bindings(kind, _) => bindings(kind),
     }
 }
 
@@ -46,6 +46,6 @@ mod tests {
         assert_eq!(server(&kind, &id).as_str(), "pitaya/servers/connector/c1");
         assert_eq!(topic(Topic::Push(&kind, &uid)).as_str(), "pitaya/connector/user/u.1/push");
         assert_eq!(topic(Topic::Kick(&kind, &uid)).as_str(), "pitaya/connector/user/u.1/kick");
-        assert_eq!(topic(Topic::Bindings(&kind)).as_str(), "pitaya/connector/bindings");
+        assert_eq!(topic(Topic::Bindings(&kind, 1)).as_str(), "pitaya/connector/bindings");
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::Subject;
+use async_nats::{Message, Subject};
 use futures_util::{StreamExt as _, stream::SelectAll};
 use pitaya_core::{
     Result, ServerType, Tasks, Uid,
@@ -53,6 +53,8 @@ pub(crate) struct Subscriptions {
     asked: mpsc::Receiver<Command>,
     /// How often each user is subscribed.
     users: HashMap<Uid, usize>,
+    /// What has been read and not handed over yet.
+    queue: mpsc::Sender<Message>,
     /// The newest last.
     attached: Vec<Attached>,
     draining: bool,
@@ -71,15 +73,24 @@ struct Attached {
 }
 
 impl Subscriptions {
-    pub(crate) fn new(context: &ClusterContext, intake: Intake, asked: mpsc::Receiver<Command>) -> Self {
+    pub(crate) fn new(
+        context: &ClusterContext,
+        intake: Intake,
+        asked: mpsc::Receiver<Command>,
+        waiting: usize,
+    ) -> Self {
         let me = context.me();
+        let intake = Arc::new(intake);
+        let (queue, queued) = mpsc::channel(waiting);
+        context.tasks.spawn("pushes on NATS", hand_over(queued, Arc::clone(&intake)));
         Self {
             kind: me.kind.clone(),
             calls: subject::server(&me.kind, &me.id),
-            intake: Arc::new(intake),
+            intake,
             tasks: context.tasks.clone(),
             asked,
             users: HashMap::new(),
+            queue,
             attached: Vec::new(),
             draining: false,
         }
@@ -109,8 +120,10 @@ impl Subscriptions {
         if *count == 0 {
             self.users.remove(uid);
             for attached in &mut self.attached {
+                // On a broken connection nobody takes anything from a full queue. Then it ends as soon as there is room.
+                let patience = attached.patience();
                 for handle in attached.users.remove(uid).into_iter().flatten() {
-                    handle.end().await;
+                    drop(timeout(patience, handle.end()).await);
                 }
             }
         }
@@ -136,11 +149,14 @@ impl Subscriptions {
 }
 
 impl Attached {
+    /// How long to wait for room in the queue of the connection.
+    fn patience(&self) -> Duration {
+        // On a broken connection nothing is taken from a full queue.
+        if self.connection.health().borrow().up { PATIENCE } else { Duration::ZERO }
+    }
+
     async fn add(&mut self, kind: &ServerType, uid: &Uid) -> Result<(), RpcError> {
-        let up = self.connection.health().borrow().up;
-        // On a broken connection it only waits to be written; nobody takes it from a full queue.
-        let patience = if up { PATIENCE } else { Duration::ZERO };
-        let both = timeout(patience, async {
+        let both = timeout(self.patience(), async {
             let push = self.connection.subscribe(subject::push(kind, uid)).await?;
             let kick = self.connection.subscribe(subject::kick(kind, uid)).await?;
             Ok::<_, RpcError>([push, kick])
@@ -165,7 +181,7 @@ impl End for Subscriptions {
 
     async fn attach(&mut self, connection: Arc<Connection>, echo: Echo) -> Result<(), RpcError> {
         let (readers, new) = mpsc::channel(NEW_READERS);
-        self.tasks.spawn("pushes on NATS", read(new, Arc::clone(&self.intake)));
+        self.tasks.spawn("subscriptions on NATS", read(new, self.queue.clone()));
         let bindings = connection.subscribe(subject::bindings(&self.kind)).await?;
         let (bindings, reader) = split(bindings);
         drop(readers.send(reader).await);
@@ -246,21 +262,34 @@ impl End for Subscriptions {
     }
 }
 
-/// Hands over pushes, kicks and binds as they arrive.
-async fn read(mut new: mpsc::Receiver<Reader>, intake: Arc<Intake>) {
+/// Reads pushes, kicks and binds as they arrive, as long as there is room for them.
+async fn read(mut new: mpsc::Receiver<Reader>, queue: mpsc::Sender<Message>) {
     let mut subscriptions = SelectAll::new();
     let mut open = true;
     while open || !subscriptions.is_empty() {
+        let some = !subscriptions.is_empty();
+        let next = async {
+            let room = queue.reserve().await;
+            (room, subscriptions.next().await)
+        };
         tokio::select! {
             reader = new.recv(), if open => match reader {
                 Some(reader) => subscriptions.push(reader),
                 None => open = false,
             },
-            message = subscriptions.next(), if !subscriptions.is_empty() => {
-                if let Some(message) = message {
-                    intake.other(message);
-                }
-            }
+            (room, message) = next, if some => match (room, message) {
+                (Ok(room), Some(message)) => room.send(message),
+                (Ok(_), None) => {}
+                // Everything ends.
+                (Err(_), _) => return,
+            },
         }
+    }
+}
+
+/// Hands over what was read, in its order.
+async fn hand_over(mut queued: mpsc::Receiver<Message>, intake: Arc<Intake>) {
+    while let Some(message) = queued.recv().await {
+        intake.other(message);
     }
 }

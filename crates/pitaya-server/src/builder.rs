@@ -27,7 +27,7 @@ use cluster::ClusterParts;
 use crate::{
     BuildError, MemoryGroups, Problem, Server,
     acceptor::AnyAcceptor,
-    cluster::{Cluster, ClusterStep, forward::Forwarder},
+    cluster::{Cluster, ClusterStep, Unique, forward::Forwarder},
     connection::Dispatch,
     engine::{Engine, HandshakeBodies, Options},
     lifecycle::Parts,
@@ -393,6 +393,7 @@ impl ServerBuilder {
         if let Some(id) = id {
             info.id = id;
         }
+        info.metadata.clone_from(&self.cluster.metadata);
         Some(info)
     }
 
@@ -442,16 +443,17 @@ impl ServerBuilder {
         let handshake = HandshakeBodies::new(accepted, config.get(&settings::COMPRESSION))
             .map_err(|error| BuildError { problems: vec![Problem::Handshake(error.to_string())] })?;
         let push_dictionary = self.push_codes.then(|| Arc::clone(&dictionary));
-        let unique = config.get(&settings::SESSION_UNIQUE);
+        let unique = config.get(&settings::SESSION_UNIQUE).then(|| Arc::new(Unique::default()));
         let mut steps = self.steps;
         let peers = cluster.as_ref().map(|_| Arc::default());
         if let Some(peers) = &peers
             && self.frontend
         {
-            steps.push(ClusterStep { unique, peers: Arc::clone(peers) });
+            steps.push(ClusterStep { unique: unique.clone(), peers: Arc::clone(peers) });
         }
         let cluster = cluster.map(|(adapters, options, remotes)| {
             server.metadata.insert(ServerInfo::OURS.to_owned(), "1".to_owned());
+            server.metadata.insert(ServerInfo::INSTANCE.to_owned(), ServerInfo::new_instance());
             server.metadata.insert(ServerInfo::HANDLERS.to_owned(), (!registry.is_empty()).to_string());
             let servers = Servers::new(server.clone(), adapters.discovery.ignored());
             let context = ClusterContext::new(servers, Arc::clone(&config), Tasks::new(), Arc::clone(&self.reporter));

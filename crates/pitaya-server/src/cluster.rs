@@ -1,5 +1,6 @@
 //! The cluster's side of the engine: what arrives from other servers, and what goes to them.
 
+mod ended;
 pub(crate) mod forward;
 mod in_process;
 mod link;
@@ -7,18 +8,22 @@ mod mailbox;
 mod service;
 mod step;
 mod sys;
+mod unique;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 
 use pitaya_core::{
     Result,
-    cluster::{Peers, RpcService},
+    cluster::{DROPPED_MESSAGES, Peers, RpcService},
+    reporter::Gauge,
 };
 use tokio::sync::Semaphore;
 
 pub use in_process::in_process;
 use service::{Handle, RemoteService};
 pub(crate) use step::ClusterStep;
+pub(crate) use unique::Unique;
 
 use crate::{engine::Engine, registry::Registry};
 
@@ -27,27 +32,32 @@ pub(crate) struct Cluster {
     pub(crate) peers: Peers,
     /// What other servers may call.
     pub(crate) remotes: Registry,
-    /// Whether a user may have one session only, over all frontends of this type.
-    pub(crate) unique: bool,
+    /// There if a user may have one session only, over all frontends of this type.
+    pub(crate) unique: Option<Arc<Unique>>,
     /// How many calls of other servers run at once.
     pub(crate) running: Arc<Semaphore>,
     /// How many calls there may be at all, running or waiting; one more is refused.
     pub(crate) seats: Arc<Semaphore>,
+    /// Counts those that were refused for that.
+    pub(crate) dropped: Arc<dyn Gauge>,
 }
 
 impl Cluster {
-    pub(crate) fn new(peers: Peers, remotes: Registry, unique: bool) -> Self {
+    pub(crate) fn new(peers: Peers, remotes: Registry, unique: Option<Arc<Unique>>) -> Self {
         let capacity = peers.adapters().server.capacity();
         let seats = Semaphore::new((capacity.running + capacity.waiting).min(Semaphore::MAX_PERMITS));
         let running = Semaphore::new(capacity.running.min(Semaphore::MAX_PERMITS));
-        Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats) }
+        let dropped = peers.context().reporter.gauge(&DROPPED_MESSAGES, &[]);
+        Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats), dropped }
     }
 
     /// Connects, and takes what the other servers send.
     pub(crate) async fn start(&self, engine: &Arc<Engine>) -> Result<()> {
         let context = self.peers.context();
         let adapters = self.peers.adapters();
-        let service: Arc<dyn RpcService> = Arc::new(Handle(RemoteService::new(engine)));
+        let remote = RemoteService::new(engine);
+        engine.work.spawn("frontends", Arc::clone(&remote).follow_frontends());
+        let service: Arc<dyn RpcService> = Arc::new(Handle(remote));
         self.peers.set_service(Arc::downgrade(&service));
         adapters.client.start(context).await?;
         adapters.server.start(context, service).await?;
@@ -75,6 +85,9 @@ impl Cluster {
 
     /// Ends the adapters.
     pub(crate) async fn stop(&self, patience: Duration) {
+        if !self.peers.said_goodbye(patience).await {
+            tracing::warn!("not all backends have heard that their sessions have closed");
+        }
         if !self.peers.context().tasks.stop(patience).await {
             tracing::warn!("the connections to other servers did not end in time");
         }

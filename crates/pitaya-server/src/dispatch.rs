@@ -3,7 +3,7 @@
 use std::{any::Any, error::Error as _, sync::Arc, task::Context as TaskContext, time::Duration};
 
 use bytes::{Buf as _, Bytes};
-use pitaya_core::{Context, Error, HandlerKind, Parts, Request, code, panic_text, reporter::Counter};
+use pitaya_core::{App, Context, Error, HandlerKind, Parts, Request, code, panic_text, reporter::Counter};
 use pitaya_protocol::{Head, MAX_BODY_LEN, MAX_HEAD_LEN, MessageError, MessageKind, ResponseHead, RouteParts, inflate};
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::{
     metrics::Refused,
     registry::{HandlerIndex, Registered},
     runner::{Observe, Outcome},
+    settings,
 };
 
 /// A handler that keeps its thread longer than this is counted.
@@ -257,7 +258,7 @@ impl Connection {
         if let Some(registered) = self.registered(tag) {
             registered.metrics.panics.add(1);
         }
-        panic_error(self.route(tag), &self.request_id(tag.id), panic)
+        panic_error(&self.engine.app, self.route(tag), &self.request_id(tag.id), panic)
     }
 
     /// The handler of a message that is handled here.
@@ -295,8 +296,12 @@ pub(crate) fn internal_error(route: &str, request: &str, error: Error) -> Error 
 
 /// What a client is told of a panic; the rest goes into the log.
 #[cold]
-pub(crate) fn panic_error(route: &str, request: &str, panic: &(dyn Any + Send)) -> Error {
-    tracing::error!(route, request, panic = panic_text(panic), "handler panicked");
+pub(crate) fn panic_error(app: &App, route: &str, request: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic_text(panic);
+    tracing::error!(route, request, panic = text, "handler panicked");
+    if app.config().get(&settings::PANIC_TEXT) {
+        return Error::plain(text.to_owned());
+    }
     Error::new(code::INTERNAL, format!("internal error, request {request}"))
 }
 

@@ -97,7 +97,7 @@ impl Functions {
         let handling = AssertUnwindSafe(async { self.handler.call(request).await });
         handling.catch_unwind().await.unwrap_or_else(|panic| {
             self.panics.add(1);
-            Err(panic_error(self.route.as_str(), &parts.context.request_id(), &*panic))
+            Err(panic_error(&parts.app, self.route.as_str(), &parts.context.request_id(), &*panic))
         })
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::Fuse};
 use pitaya_core::{BoxFuture, CloseReason, Error, Phase, Result as CoreResult};
-use tokio::time::MissedTickBehavior;
+use tokio::{runtime::Handle, time::MissedTickBehavior};
 
 use crate::{ServeError, acceptor::AnyAcceptor, connection, engine::Engine, lifecycle::Failure};
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(
             }
             engine.work.spawn("acceptor", accept_clients(Arc::clone(engine), acceptor));
         }
-        of_cluster = serve(engine, shutdown).await.err();
+        of_cluster = serve(engine, &mut shutdown).await.err();
     }
     tracing::info!("stopping");
     engine.app.set_ready(false);
@@ -90,13 +90,17 @@ async fn start(
 }
 
 /// Serves until it is told to stop, or cannot stay in its cluster.
-async fn serve(engine: &Engine, shutdown: BoxFuture<'static, ()>) -> CoreResult<()> {
+async fn serve(engine: &Engine, shutdown: &mut BoxFuture<'static, ()>) -> CoreResult<()> {
     let Some(cluster) = &engine.cluster else {
         engine.app.set_ready(true);
         shutdown.await;
         return Ok(());
     };
-    cluster.register().await?;
+    tokio::select! {
+        registered = cluster.register() => registered?,
+        // What has been registered by then is taken away.
+        () = &mut *shutdown => return Ok(()),
+    }
     engine.app.set_ready(true);
     tokio::select! {
         error = cluster.peers.context().given_up() => Err(error),
@@ -155,18 +159,20 @@ async fn drain(engine: &Engine) {
 
 /// Makes each connection end (no more reading, then its handlers, its queue, the kick) and waits for all.
 async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
-    if let Some(cluster) = &engine.cluster {
-        cluster.drain().await;
-    }
     begin_close(engine);
-    let options = &engine.options;
-    // Handlers, then what is queued, then the steps of the close, each with its own bound.
-    let bounded = options.shutdown_grace + options.write_timeout + SLACK;
-    let patience = engine.sessions.longest_close().saturating_add(bounded);
-    let ended = engine.work.stop(patience);
+    let patience = patience(engine);
+    let ended = async {
+        if let Some(cluster) = &engine.cluster {
+            // Backends bind and change sessions whose messages they handle, so their calls are taken until the last client
+            // has gone.
+            drop(tokio::time::timeout(patience, engine.sessions.emptied()).await);
+            cluster.drain().await;
+        }
+        engine.work.stop(patience).await;
+    };
     tokio::pin!(ended);
     tokio::select! {
-        _ = &mut ended => return,
+        () = &mut ended => return,
         () = hurry => {
             tracing::info!(sessions = engine.sessions.len(), "no longer waiting for handlers");
             engine.hurry.cancel();
@@ -175,6 +181,14 @@ async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
     // The connections look at it when they are woken.
     begin_close(engine);
     ended.await;
+}
+
+/// The longest that the end of all connections takes.
+fn patience(engine: &Engine) -> Duration {
+    let options = &engine.options;
+    // Handlers, then what is queued, then the steps of the close, each with its own bound.
+    let bounded = options.shutdown_grace + options.write_timeout + SLACK;
+    engine.sessions.longest_close().saturating_add(bounded)
 }
 
 fn begin_close(engine: &Engine) {
@@ -200,5 +214,28 @@ impl Drop for StopOnDrop {
         self.0.stop_accepting.cancel();
         begin_close(&self.0);
         self.0.app.tasks().stopping().cancel();
+        leave_cluster(&self.0);
     }
+}
+
+/// Ends what connects a server to its cluster, if its stop has not done so: somebody has dropped it.
+fn leave_cluster(engine: &Arc<Engine>) {
+    let Some(cluster) = &engine.cluster else { return };
+    let stopping = cluster.peers.context().tasks.stopping();
+    if stopping.is_cancelled() {
+        return;
+    }
+    if Handle::try_current().is_err() {
+        // Nobody can wait here. The others will find out.
+        return stopping.cancel();
+    }
+    let (engine, cluster) = (Arc::clone(engine), Arc::clone(cluster));
+    // It ends by itself: everything that it waits for has its bound.
+    engine.app.tasks().clone().spawn("leaving the cluster", async move {
+        cluster.leave().await;
+        cluster.drain().await;
+        // Connections tell backends that they have closed.
+        engine.work.stop(patience(&engine)).await;
+        cluster.stop(engine.options.shutdown_grace).await;
+    });
 }

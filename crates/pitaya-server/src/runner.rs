@@ -53,6 +53,11 @@ impl<T: Observe + Unpin> SessionRunner<T> {
         self.len() == 0
     }
 
+    /// Whose replies are awaited.
+    pub(crate) fn tags(&mut self) -> impl Iterator<Item = &mut T> {
+        self.unfinished.iter_mut().flat_map(|unfinished| unfinished.iter_mut()).filter_map(|one| one.tag.as_mut())
+    }
+
     /// How many more messages may start now.
     pub(crate) fn room(&self) -> usize {
         if self.held { 0 } else { self.limit.saturating_sub(self.len()) }

@@ -53,6 +53,15 @@ pub static MESSAGE_MAX_INFLATED: Setting<Size> = Setting::new(
     "The largest that a compressed message of a client may become.",
 );
 
+/// Whether those who called are told what a panic said.
+pub static PANIC_TEXT: Setting<bool> = Setting::new(
+    "pitaya.handler.panictext",
+    false,
+    "Whether a panic is answered with PIT-000 and its text, as Go Pitaya does; otherwise with PIT-500 and the id of the \
+     request, under which the log has the text.",
+)
+.presets(&[(Preset::GoV2, true), (Preset::GoV3, true)]);
+
 /// Whether bodies to clients are compressed (K41). `gzip` is a word for yes: what clients get is zlib, as they expect.
 pub static COMPRESSION: Setting<bool> = Setting::new(
     "pitaya.handler.messages.compression",
@@ -230,6 +239,7 @@ pub fn rows() -> Vec<&'static dyn Row> {
         &PACKET_MAX_SIZE,
         &PACKET_TIMEOUT,
         &MESSAGE_MAX_INFLATED,
+        &PANIC_TEXT,
         &COMPRESSION,
         &COMPRESSION_THRESHOLD,
         &OUTBOX_MESSAGES,

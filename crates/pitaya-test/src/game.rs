@@ -60,11 +60,9 @@ impl TestGame {
             let serve = server.serve().with_graceful_shutdown(async { drop(stopped.await) });
             #[expect(clippy::disallowed_methods, reason = "the handle is kept and awaited in `stop`")]
             let mut serving = tokio::spawn(serve.into_future());
-            while !app.is_ready() {
-                if serving.is_finished() {
-                    fail(at, format_args!("the game does not start: {}", ended((&mut serving).await)));
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::select! {
+                () = app.ready() => {}
+                result = &mut serving => fail(at, format_args!("the game does not start: {}", ended(result))),
             }
             Self { app, arrivals, clients: AtomicU32::new(0), stop, serving }
         }

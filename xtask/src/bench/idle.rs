@@ -1,5 +1,6 @@
 //! What connections cost that do little: memory, the bind of their users, and the requests of others.
 
+mod bound;
 mod crowded;
 mod memory;
 mod report;
@@ -11,8 +12,32 @@ use super::options::Options;
 use super::{Result, record};
 use report::Report;
 
-/// Measures everything.
+/// Measures what a bound user adds on a frontend of a cluster.
+fn on_nats(programs: &Programs, options: &Options, machine: &Machine, args: &[&str]) -> Result<bool> {
+    eprintln!("nats: {} users", options.idle);
+    let bound = bound::measure(programs, options)?;
+    if options.json {
+        println!("{}", bound.json());
+    } else {
+        print!("{}", bound.table());
+    }
+    if options.record {
+        let head = machine::head(machine, "idle", args);
+        let text = format!("{head}\n{}\n### Result\n\n{}", bound::METHOD, bound.table());
+        eprintln!("wrote {}", record::write("idle-nats", &text)?.display());
+    }
+    let complaint = bound.complaint();
+    if let Some(complaint) = &complaint {
+        eprintln!("NOT MET: {complaint}");
+    }
+    Ok(complaint.is_none())
+}
+
+/// Measures everything, or with `--nats` only what that is about.
 pub(crate) fn run(programs: &Programs, options: &Options, machine: &Machine, args: &[&str]) -> Result<bool> {
+    if options.nats {
+        return on_nats(programs, options, machine, args);
+    }
     let mut report = Report { idle: options.idle, ..Report::default() };
     for transport in [Transport::Tcp, Transport::WebSocket] {
         eprintln!("{}: {} idle connections", transport.name(), options.idle);

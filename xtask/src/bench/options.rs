@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) warm_up: Duration,
     /// How many connections are idle.
     pub(crate) idle: usize,
+    /// Measure idle connections on a frontend of a cluster.
+    pub(crate) nats: bool,
     /// How many members a broadcast has.
     pub(crate) members: usize,
 }
@@ -42,6 +44,7 @@ impl Options {
             saturations: if quick { 7 } else { 20 },
             saturation: millis(400, 200),
             warm_up: millis(300, 100),
+            nats: false,
             idle: if quick { 5_000 } else { 15_000 },
             members: if quick { 2_000 } else { 5_000 },
         };
@@ -51,6 +54,7 @@ impl Options {
                 "--quick" => {}
                 "--json" => options.json = true,
                 "--record" => options.record = true,
+                "--nats" => options.nats = true,
                 "--self-check" => options.self_check = true,
                 "--slices" => {
                     let number = words.next().ok_or("--slices needs a number")?;

@@ -2,13 +2,14 @@
 //!
 //! `bench-server [--listen 127.0.0.1:0] [--transport tcp|ws] [--and-ws] [--heartbeat SECONDS] [--exit-with-stdin]`
 //!
-//! `--and-ws` listens on a second port, for WebSocket.
+//! `--and-ws` listens on a second port, for WebSocket. `--nats ADDRESS --etcd ADDRESS` make it the frontend of a cluster.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a benchmark measures real time and owns its tasks itself"
 )]
 
+use pitaya::Cluster;
 use pitaya::prelude::*;
 use pitaya::settings::HEARTBEAT_INTERVAL;
 use pitaya_bench::server::{ServerArgs, Vitals, raise_file_limit};
@@ -119,12 +120,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = ServerArgs::take(&mut args)?;
     let heartbeat = args.value("--heartbeat")?.map(Duration::from_secs);
     let and_ws = args.flag("--and-ws");
+    let (nats, etcd): (Option<String>, Option<String>) = (args.value("--nats")?, args.value("--etcd")?);
     args.finish()?;
     raise_file_limit()?;
 
     let mut builder = Server::frontend(KIND).handlers(Bench { gift: noise(GIFT) }).layer(from_fn(not_empty));
     if let Some(heartbeat) = heartbeat {
         builder = builder.set(&HEARTBEAT_INTERVAL, heartbeat);
+    }
+    if let (Some(nats), Some(etcd)) = (nats, etcd) {
+        builder = builder
+            .cluster(Cluster::from_config())
+            .set_text("pitaya.cluster.sd.etcd.endpoints", etcd)
+            .set_text("pitaya.cluster.rpc.client.nats.address", &*nats)
+            .set_text("pitaya.cluster.rpc.server.nats.address", &*nats);
     }
     builder = match options.transport {
         Transport::Tcp => builder.acceptor(TcpAcceptor::bind(options.listen).await?),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::{Error, code, config::Value as _};
@@ -24,9 +24,6 @@ enum Entries {
     Encoded(Bytes),
     Map(Arc<Map<String, Value>>),
 }
-
-/// How deep the JSON library goes.
-const DEEPEST: usize = 127;
 
 impl Metadata {
     /// The longest that is accepted, in bytes.
@@ -68,7 +65,7 @@ impl Metadata {
             metadata.set(Self::ROUTE, route);
         }
         if !has_request_id {
-            metadata.set(Self::REQUEST_ID, new_request_id());
+            metadata.set(Self::REQUEST_ID, new_request_id(None));
         }
         Ok(metadata)
     }
@@ -191,10 +188,6 @@ fn scan(encoded: &Bytes, route: &str) -> Result<Scanned, MetadataError> {
     let mut deserializer = serde_json::Deserializer::from_slice(encoded);
     let (timeout, mut scanned) = deserializer.deserialize_map(Known(route)).map_err(json)?;
     deserializer.end().map_err(json)?;
-    if encoded.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() >= DEEPEST {
-        // What was only skipped may be deeper than a value can be.
-        serde_json::from_slice::<Map<_, _>>(encoded).map_err(json)?;
-    }
     scanned.timeout = timeout.map(|text| go_duration(&text)).transpose()?;
     Ok(scanned)
 }
@@ -223,23 +216,78 @@ impl<'de> Visitor<'de> for Known<'_> {
                 Metadata::REQUEST_ID => {
                     scanned.has_request_id = map.next_value::<Value>()?.as_str().is_some_and(|id| !id.is_empty());
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => {
+                    map.next_value::<Checked>()?;
+                }
             }
         }
         Ok((timeout, scanned))
     }
 }
 
-/// 22 letters and digits at random, as long as those of Go Pitaya.
-pub(super) fn new_request_id() -> String {
+/// Any value, read as a [`Value`] would be, and thrown away. What is only skipped (as serde's `IgnoredAny` does) may be a number that
+/// is none, text that is no text, or too deep; all entries would be lost when they are parsed.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Cow<'de, str>, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// 22 letters and digits, as long as those of Go Pitaya: at random, or always the same for one seed.
+pub(crate) fn new_request_id(seed: Option<u64>) -> String {
     let mut id = String::with_capacity(22);
-    push_request_id(&mut id);
+    push_request_id(&mut id, seed);
     id
 }
 
-pub(super) fn push_request_id(text: &mut String) {
+/// Writes a [`new_request_id`].
+pub(crate) fn push_request_id(text: &mut String, seed: Option<u64>) {
     // One generator for all letters: the shared one is looked up at each use.
-    let mut random = fastrand::Rng::new();
+    let mut random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     text.extend((0..22).map(|_| random.alphanumeric()));
 }
 
@@ -247,6 +295,10 @@ pub(super) fn push_request_id(text: &mut String) {
 fn go_duration(text: &str) -> Result<Duration, MetadataError> {
     let error = || MetadataError::Timeout(text.chars().take(32).collect());
     let has_unit = text == "0" || text.ends_with(|last: char| last.is_ascii_alphabetic());
+    if let Some(positive) = text.strip_prefix('-') {
+        // Whoever waits for less than nothing does not wait.
+        return go_duration(positive).map(|_| Duration::ZERO);
+    }
     if has_unit { Duration::parse(text).ok_or_else(error) } else { Err(error()) }
 }
 
@@ -294,7 +346,9 @@ mod tests {
         assert_eq!(metadata.text(Metadata::PEER_ID).as_deref(), Some("c1"));
         assert_eq!(metadata.get(Metadata::START_TIME).unwrap().as_u64(), Some(1_588_888_888_000_000_000));
         assert_eq!((metadata.text(Metadata::START_TIME), metadata.get("z")), (None, None));
-        for (text, timeout) in [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0)] {
+        for (text, timeout) in
+            [("5s", 5_000), ("1.5s", 1_500), ("300ms", 300), ("1h0m1s", 3_601_000), ("0", 0), ("-5s", 0)]
+        {
             let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}")).unwrap();
             assert_eq!(parsed.timeout(), Some(Duration::from_millis(timeout)), "{text}");
         }
@@ -307,7 +361,7 @@ mod tests {
         for text in ["null", "[]", "1", "\"x\"", "{", "{}x", "{\"reqTimeout\":5}", "{\"reqTimeout\":null}", "\u{0}"] {
             assert!(matches!(parse(text), Err(MetadataError::Json(_))), "{text}");
         }
-        for text in ["5", "", "soon", "5s5", "-5s", "1e400h"] {
+        for text in ["5", "", "soon", "5s5", "-5", "1e400h"] {
             let parsed = parse(&format!("{{\"reqTimeout\":\"{text}\"}}"));
             assert!(matches!(parsed, Err(MetadataError::Timeout(_))), "{text}");
         }
@@ -315,6 +369,58 @@ mod tests {
         assert!(matches!(parse(&deep), Err(MetadataError::Json(_))));
         let long = format!("{{\"x\":\"{}\"}}", "y".repeat(Metadata::MAX_LEN));
         assert!(matches!(parse(&long), Err(MetadataError::TooLong { .. })));
+    }
+
+    /// What was skipped when it came must not make all entries vanish later.
+    #[test]
+    fn what_is_accepted_can_be_parsed() {
+        for wrong in [
+            &b"{\"x\":1e999,\"request.id\":\"a\"}"[..],
+            b"{\"x\":[{\"y\":-1e400}],\"request.id\":\"a\"}",
+            b"{\"x\":\"\xff\",\"request.id\":\"a\"}",
+            b"{\"x\":{\"\xff\":1}}",
+            b"{\"x\":\"\\ud800\"}",
+        ] {
+            let parsed = Metadata::parse(Bytes::copy_from_slice(wrong));
+            assert!(matches!(parsed, Err(MetadataError::Json(_))), "{}", String::from_utf8_lossy(wrong));
+        }
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(120), "]".repeat(120));
+        for right in [deep.as_str(), "{\"x\":\"\\ud83d\\ude00\",\"y\":18446744073709551615,\"z\":-1.5e3}"] {
+            let metadata = parse(right).unwrap();
+            assert!(metadata.get("x").is_some(), "{right}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_value_on_each_hop() {
+        let text = "{\"a\":0.30000000000000004,\"b\":-9223372036854775808,\"c\":18446744073709551615,\"d\":1.7976931348623157e308}";
+        let mut metadata = parse(text).unwrap();
+        // Numbers that a parser which is content with almost the right one gets wrong.
+        let floats = [64.84460571394222_f64, 2.638344616030823e-13, 8.4e-25, 1.0e-308, 123_456.789_012_345_67];
+        for (index, float) in floats.iter().enumerate() {
+            metadata.set(format!("f{index}"), *float);
+        }
+        for _ in 0..10 {
+            metadata = Metadata::parse(metadata.to_json()).unwrap();
+            metadata.set("hop", 1);
+        }
+        assert_eq!(metadata.get("a").unwrap().as_f64(), Some(0.1 + 0.2));
+        assert_eq!(metadata.get("b").unwrap().as_i64(), Some(i64::MIN));
+        assert_eq!(metadata.get("c").unwrap().as_u64(), Some(u64::MAX));
+        assert_eq!(metadata.get("d").unwrap().as_f64(), Some(f64::MAX));
+        for (index, float) in floats.iter().enumerate() {
+            assert_eq!(metadata.get(&format!("f{index}")).unwrap().as_f64(), Some(*float));
+        }
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let float = f64::from_bits(random.u64(..));
+            if float.is_finite() {
+                let mut metadata = Metadata::default();
+                metadata.set("x", float);
+                let read = Metadata::parse(metadata.to_json()).unwrap().get("x").unwrap().as_f64();
+                assert_eq!(read, Some(float));
+            }
+        }
     }
 
     #[test]

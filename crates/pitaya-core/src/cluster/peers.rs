@@ -8,16 +8,18 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prost::Message as _;
 
 use super::{
     Adapters, Choice, ClusterContext, Metadata, Random, Responder, Router, Routing, RpcError, RpcService, ServerList,
     Topic,
-    metadata::{new_request_id, push_request_id},
+    metadata::push_request_id,
     protos::{self, MsgType, RpcType},
 };
 use crate::{
-    Context, Error, Reply, Request, Result, Route, ServerId, ServerInfo, ServerType, Uid, code, config::Value as _,
+    Context, Error, Reply, Request, Result, Route, ServerId, ServerInfo, ServerType, Session, Tasks, Uid, code,
+    config::Value as _,
 };
 
 /// The cluster of an app: its adapters, and the rules by which a message finds its server (protocol.md 4 and 6). Cheap to
@@ -33,6 +35,8 @@ struct Inner {
     peer: String,
     /// What takes the calls of this server to itself.
     service: OnceLock<Weak<dyn RpcService>>,
+    /// What tells other servers of sessions that have closed.
+    goodbyes: Tasks,
 }
 
 /// What an engine makes [`Peers`] with.
@@ -73,7 +77,7 @@ impl Peers {
     pub fn new(context: ClusterContext, adapters: Adapters, options: PeerOptions) -> Self {
         let me = context.me();
         let peer = format!("{{\"peer.id\":{},\"peer.service\":{}", Quoted(me.id.as_str()), Quoted(me.kind.as_str()));
-        Self(Arc::new(Inner { context, adapters, options, peer, service: OnceLock::new() }))
+        Self(Arc::new(Inner { context, adapters, options, peer, service: OnceLock::new(), goodbyes: Tasks::new() }))
     }
 
     /// Says what takes the calls of this server to itself. Only the first time counts.
@@ -116,7 +120,8 @@ impl Peers {
     /// No server, no answer, or the answer is an error.
     pub async fn forward(&self, kind: &ServerType, request: Request) -> Reply {
         let session = request.parts.session()?;
-        let timeout = self.0.adapters.client.timeout();
+        let context = &request.parts.context;
+        let timeout = context.metadata().and_then(Metadata::timeout).unwrap_or(self.0.adapters.client.timeout());
         let is_notify = request.parts.context.message_id() == 0;
         let message = protos::Request {
             r#type: RpcType::Sys.into(),
@@ -129,24 +134,53 @@ impl Peers {
                 ..protos::Msg::default()
             }),
             frontend_id: self.me().id.to_string(),
-            metadata: self.metadata_of_client(&request.parts.route, timeout),
+            metadata: self.metadata_of_client(&request.parts.route, context, timeout),
         };
         let encoded = Bytes::from(message.encode_to_vec());
         let server = self.choose(kind, &request, None).await?;
-        session.handled_by(&server);
+        let mut late = session.handled_by(&server).then(|| server.id.clone());
         let answer = match self.0.adapters.client.call(&server, encoded.clone(), timeout).await {
             Err(error) if error.is_undelivered() => {
                 let other = self
                     .choose(kind, &request, Some(&server.id))
                     .await
-                    .map_err(|_| call_error(error, &request.parts.route, &server))?;
-                session.handled_by(&other);
+                    .map_err(|_| self.unanswered(error, request.parts.route.as_str(), &server))?;
+                late = session.handled_by(&other).then(|| other.id.clone());
                 let again = self.0.adapters.client.call(&other, encoded, timeout).await;
-                again.map_err(|error| call_error(error, &request.parts.route, &other))?
+                again.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &other))
             }
-            answer => answer.map_err(|error| call_error(error, &request.parts.route, &server))?,
+            answer => answer.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &server)),
         };
-        decode(answer)?.into_result()
+        if late.is_some() {
+            // The session had closed, and those who had handled its messages were told before.
+            self.tell_closed(session, late);
+        }
+        decode(answer?)?.into_result()
+    }
+
+    /// The remote of our servers that is told that a session has closed.
+    pub const SESSION_CLOSED: &'static str = "sys.sessionclosed";
+
+    /// Tells servers that a session has closed. Nobody waits for that but a [`said_goodbye`](Self::said_goodbye). For engines.
+    pub fn tell_closed(&self, session: &Session, servers: impl IntoIterator<Item = ServerId>) {
+        let servers: Vec<_> = servers.into_iter().filter(|server| *server != self.me().id).collect();
+        if servers.is_empty() {
+            return;
+        }
+        let (peers, data) = (self.clone(), Bytes::from(session.snapshot().encode_to_vec()));
+        self.0.goodbyes.spawn("close", async move {
+            let context = Context::default();
+            // One that does not answer keeps nobody from the others. One that is gone needs not be told.
+            let calls =
+                servers.iter().map(|server| peers.call_sys(server, Self::SESSION_CLOSED, data.clone(), &context));
+            drop(join_all(calls).await);
+        });
+    }
+
+    /// Waits until other servers have been told of all sessions that have closed, at most so long. Whether they have. For
+    /// engines.
+    pub async fn said_goodbye(&self, patience: Duration) -> bool {
+        self.0.goodbyes.stop(patience).await
     }
 
     /// Calls a remote, and returns its encoded answer.
@@ -177,8 +211,45 @@ impl Peers {
     ///
     /// The server is not known, there is no answer, or the answer is an error.
     pub async fn call_sys(&self, server: &ServerId, route: &str, data: Bytes, context: &Context) -> Result<Bytes> {
-        let server = self.servers().get(server).cloned().ok_or_else(|| Error::plain("server not found"))?;
-        self.send(&server, route, data, context, None).await
+        // One that has left the list serves its clients until it has stopped.
+        let server = self
+            .0
+            .context
+            .servers
+            .last_known(server)
+            .ok_or_else(|| Error::plain("can't find any server with the provided ID"))?;
+        self.call_sys_on(&server, route, data, context).await
+    }
+
+    /// As [`call_sys`](Self::call_sys), on a server that need not be known here.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer, or the answer is an error.
+    pub async fn call_sys_on(
+        &self,
+        server: &Arc<ServerInfo>,
+        route: &str,
+        data: Bytes,
+        context: &Context,
+    ) -> Result<Bytes> {
+        self.send(server, route, data, context, None).await
+    }
+
+    /// Asks a server that need not be known any more whether it lives; any answer will do. For engines.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer.
+    pub async fn probe(&self, server: &ServerInfo, route: &str) -> Result<(), RpcError> {
+        let timeout = self.0.adapters.client.timeout();
+        let message = protos::Request {
+            r#type: RpcType::User.into(),
+            msg: Some(protos::Msg { route: route.to_owned(), ..protos::Msg::default() }),
+            metadata: self.metadata_of_call(server, route, &Context::default(), timeout),
+            ..protos::Request::default()
+        };
+        self.0.adapters.client.call(server, message.encode_to_vec().into(), timeout).await.map(drop)
     }
 
     async fn send(
@@ -191,13 +262,13 @@ impl Peers {
     ) -> Result<Bytes> {
         let timeout = self.patience(server, context, timeout);
         if timeout.is_zero() {
-            return Err(named(Error::new(code::TIMEOUT, "the time of the request is over"), route, server));
+            return Err(self.unanswered(RpcError::Timeout(timeout), route, server));
         }
         let message = protos::Request {
             r#type: RpcType::User.into(),
             msg: Some(protos::Msg { route: route.to_owned(), data, ..protos::Msg::default() }),
             frontend_id: if self.me().frontend { self.me().id.to_string() } else { String::new() },
-            metadata: self.metadata_of_call(route, context, timeout),
+            metadata: self.metadata_of_call(server, route, context, timeout),
             session: None,
         };
         let encoded = message.encode_to_vec().into();
@@ -206,7 +277,7 @@ impl Peers {
         } else {
             self.0.adapters.client.call(server, encoded, timeout).await
         };
-        let answer = answer.map_err(|error| named(error.into(), route, server))?;
+        let answer = answer.map_err(|error| self.unanswered(error, route, server))?;
         decode(answer)?.into_result()
     }
 
@@ -233,7 +304,7 @@ impl Peers {
     /// # Errors
     ///
     /// It could not be sent.
-    pub async fn publish(&self, topic: Topic<'_>, message: impl prost::Message) -> Result<(), RpcError> {
+    pub async fn publish(&self, topic: Topic<'_>, message: &impl prost::Message) -> Result<(), RpcError> {
         self.0.adapters.client.publish(topic, message.encode_to_vec().into()).await
     }
 
@@ -244,7 +315,23 @@ impl Peers {
     /// It could not be sent. That nobody has the user is no error where the transport cannot know.
     pub async fn push(&self, frontend: &ServerType, uid: &Uid, route: &str, body: &Bytes) -> Result<(), RpcError> {
         let push = protos::Push { route: route.to_owned(), uid: uid.to_string(), data: body.clone() };
-        self.publish(Topic::Push(frontend, uid), push).await
+        self.publish(Topic::Push(frontend, uid), &push).await
+    }
+
+    /// The error of a call without answer: it says what was called, and where. A time-out says it as Go does
+    /// (protocol.md 3.5).
+    fn unanswered(&self, error: RpcError, route: &str, server: &ServerInfo) -> Error {
+        let error_of_timeout = |timeout: Duration| {
+            Error::from(RpcError::Timeout(timeout))
+                .with("timeout", timeout.show())
+                .with("server", &self.me().id)
+                .with("peer.id", &server.id)
+        };
+        let error = match error {
+            RpcError::Timeout(timeout) => error_of_timeout(timeout),
+            error => Error::from(error).with("server", &server.id),
+        };
+        error.with("route", route)
     }
 
     fn me(&self) -> &Arc<ServerInfo> {
@@ -271,14 +358,20 @@ impl Peers {
         if servers.of_kind(kind.as_str()).is_empty() {
             return Err(Error::new(code::INTERNAL, NO_SERVERS));
         }
-        let routing = Routing::new(context, route, body, kind.clone(), Arc::clone(&servers));
+        let routing = Routing::new(context, route, body, kind.clone(), (Arc::clone(&servers), self.me().id.clone()));
         let choice = match self.0.options.routers.get(kind) {
             Some(router) => router.choose(routing),
             None => Random.choose(routing),
         };
         let id = match choice {
             Choice::Now(id) => id?,
-            Choice::Later(choosing) => choosing.await?,
+            Choice::Later(choosing) => {
+                let limit = self.0.adapters.client.timeout();
+                let chosen = tokio::time::timeout(limit, choosing).await;
+                chosen.map_err(|_| {
+                    Error::new(code::TIMEOUT, format!("the router of {kind} took longer than {limit:?}"))
+                })??
+            }
         };
         let chosen = servers.get(&id).filter(|server| server.kind == *kind).cloned();
         chosen.ok_or_else(|| {
@@ -289,7 +382,12 @@ impl Peers {
     /// How long a call may take: what was asked for, what is left of the request that it belongs to, or the default. A Go
     /// server gets the whole time of the request again, as Go does.
     fn patience(&self, server: &ServerInfo, context: &Context, asked: Option<Duration>) -> Duration {
-        let left = if server.is_ours() { context.time_left() } else { context.metadata().and_then(Metadata::timeout) };
+        // What the application has written into the metadata counts as well.
+        let said = context.metadata().and_then(Metadata::timeout);
+        let left = match (context.time_left(), said) {
+            (Some(left), Some(said)) if server.is_ours() => Some(left.min(said)),
+            _ => said,
+        };
         let default = self.0.adapters.client.timeout();
         match (asked, left) {
             (Some(asked), Some(left)) => asked.min(left),
@@ -299,9 +397,18 @@ impl Peers {
     }
 
     /// The metadata of a client's message, in the order of its keys.
-    fn metadata_of_client(&self, route: &Route, timeout: Duration) -> Bytes {
+    fn metadata_of_client(&self, route: &Route, context: &Context, timeout: Duration) -> Bytes {
         use std::fmt::Write as _;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        if context.metadata().is_some() {
+            // A layer has added something.
+            let mut metadata = self.metadata_in_course_of(route.as_str(), context, timeout);
+            if metadata.get(Metadata::START_TIME).is_none() {
+                // In five hundred years.
+                metadata.set(Metadata::START_TIME, u64::try_from(now).unwrap_or(u64::MAX));
+            }
+            return metadata.to_json();
+        }
         let mut json = String::with_capacity(256);
         json.push_str(&self.0.peer);
         // Writing into memory does not fail. Units of durations are letters.
@@ -309,22 +416,38 @@ impl Peers {
         json.push_str(",\"reqTimeout\":\"");
         json.push_str(&timeout.show());
         json.push_str("\",\"request.id\":\"");
-        push_request_id(&mut json);
+        push_request_id(&mut json, context.call_seed());
         json.push_str("\"}");
         json.into()
     }
 
-    fn metadata_of_call(&self, route: &str, context: &Context, timeout: Duration) -> Bytes {
+    /// The metadata of a call for a server. A Go server is told, as Go tells it, which message the call belongs to; one of
+    /// ours overwrites the route, and finds nothing to change.
+    fn metadata_of_call(&self, server: &ServerInfo, route: &str, context: &Context, timeout: Duration) -> Bytes {
+        let mut metadata = self.metadata_in_course_of(route, context, timeout);
+        if !server.is_ours() {
+            let given = context.metadata().and_then(|metadata| metadata.get(Metadata::ROUTE));
+            match given {
+                Some(given) => metadata.set(Metadata::ROUTE, given),
+                None => metadata.set(Metadata::ROUTE, context.route().as_ref().map_or(route, Route::as_str)),
+            }
+        }
+        if context.session().is_some() && metadata.get(Metadata::START_TIME).is_none() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            metadata.set(Metadata::START_TIME, u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        }
+        metadata.to_json()
+    }
+
+    /// The metadata of a call that is made in the course of a message, or of nothing.
+    fn metadata_in_course_of(&self, route: &str, context: &Context, timeout: Duration) -> Metadata {
         let mut metadata = context.metadata().cloned().unwrap_or_default();
         metadata.set(Metadata::PEER_ID, self.me().id.as_str());
         metadata.set(Metadata::PEER_SERVICE, self.me().kind.as_str());
-        // Who is called overwrites it; one of ours then finds nothing to change.
         metadata.set(Metadata::ROUTE, route);
-        if metadata.text(Metadata::REQUEST_ID).is_none_or(|id| id.is_empty()) {
-            metadata.set(Metadata::REQUEST_ID, new_request_id());
-        }
+        metadata.set(Metadata::REQUEST_ID, context.call_id());
         metadata.set_timeout(timeout);
-        metadata.to_json()
+        metadata
     }
 }
 
@@ -355,13 +478,4 @@ impl fmt::Display for Quoted<'_> {
 fn decode(answer: Bytes) -> Result<protos::Response> {
     protos::Response::decode(answer)
         .map_err(|error| Error::new(code::INTERNAL, format!("the answer is no response: {error}")))
-}
-
-fn call_error(error: RpcError, route: &Route, server: &ServerInfo) -> Error {
-    named(error.into(), route.as_str(), server)
-}
-
-/// Says what was called, and where.
-fn named(error: Error, route: &str, server: &ServerInfo) -> Error {
-    error.with("route", route).with("server", &server.id)
 }

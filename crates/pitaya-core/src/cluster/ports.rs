@@ -9,6 +9,7 @@ use super::{RpcError, Servers};
 use crate::{
     BoxFuture, Error, Reporter, Result, ServerInfo, ServerType, Tasks, Uid,
     config::{Config, Row},
+    reporter::Desc,
 };
 
 /// What adapters get when they start.
@@ -127,8 +128,9 @@ pub enum Topic<'a> {
     Push(&'a ServerType, &'a Uid),
     /// A [`KickMsg`](super::protos::KickMsg) for a user of frontends of this type.
     Kick(&'a ServerType, &'a Uid),
-    /// A [`BindMsg`](super::protos::BindMsg) for all servers of this type.
-    Bindings(&'a ServerType),
+    /// A [`BindMsg`](super::protos::BindMsg) for all servers of this type, and when it was, by a clock of those who bind: it
+    /// travels beside the message if the transport can do that.
+    Bindings(&'a ServerType, u64),
 }
 
 /// Takes the calls of other servers.
@@ -165,6 +167,15 @@ pub struct Capacity {
     pub waiting: usize,
 }
 
+/// Counts the calls that were refused because of that, and the messages that a transport has thrown away (F055). Engines and
+/// adapters ask for the same instrument.
+pub const DROPPED_MESSAGES: Desc = Desc::new(
+    "rpc_server",
+    "dropped_messages",
+    "Messages of other servers that were thrown away because too many were waiting.",
+    &[],
+);
+
 /// Bounds memory, not throughput.
 impl Default for Capacity {
     fn default() -> Self {
@@ -187,8 +198,9 @@ pub trait RpcService: Send + Sync + 'static {
     /// An encoded [`KickMsg`](super::protos::KickMsg) for a user of this server, and where the answer goes if one is waited
     /// for.
     fn kick(&self, kick: Bytes, responder: Option<Responder>);
-    /// An encoded [`BindMsg`](super::protos::BindMsg).
-    fn bound(&self, bind: Bytes);
+    /// An encoded [`BindMsg`](super::protos::BindMsg), and when it was if that has travelled with it: servers of Go Pitaya
+    /// do not say.
+    fn bound(&self, bind: Bytes, at: Option<u64>);
 }
 
 /// Where the answer to a call goes. Dropping it leaves the caller without one.

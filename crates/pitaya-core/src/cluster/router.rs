@@ -23,11 +23,18 @@ pub struct Routing {
     pub body: Bytes,
     kind: ServerType,
     servers: Arc<ServerList>,
+    me: ServerId,
 }
 
 impl Routing {
-    pub(super) fn new(context: Context, route: Route, body: Bytes, kind: ServerType, servers: Arc<ServerList>) -> Self {
-        Self { context, route, body, kind, servers }
+    pub(super) fn new(
+        context: Context,
+        route: Route,
+        body: Bytes,
+        kind: ServerType,
+        (servers, me): (Arc<ServerList>, ServerId),
+    ) -> Self {
+        Self { context, route, body, kind, servers, me }
     }
 
     /// The servers to choose from, at least one.
@@ -90,9 +97,10 @@ pub struct Sticky;
 impl Router for Sticky {
     fn choose(&self, routing: Routing) -> Choice {
         let Some(session) = routing.context.session() else { return Random.choose(routing) };
-        // The same on all frontends and in every process. The server with the highest number wins.
+        // The same in every process: on the frontend, and on servers that make calls in the course of the session's messages.
+        // The server with the highest number wins.
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        let key = (session.frontend(), session.id());
+        let key = (session.frontend().unwrap_or(&routing.me), session.id());
         let score = |server: &&Arc<ServerInfo>| hasher.hash_one((&key, &server.id));
         let best = routing.servers().iter().max_by_key(score);
         // There is at least one.

@@ -33,6 +33,9 @@ pub enum RpcError {
     Failed(String),
 }
 
+/// What is said of a call that was not answered in time, by its caller and by who was called.
+pub const TIMED_OUT: &str = "rpc client: request timeout";
+
 impl RpcError {
     /// Whether the call may be tried on another server: it has certainly not been run.
     #[must_use]
@@ -44,12 +47,12 @@ impl RpcError {
 impl From<RpcError> for Error {
     fn from(error: RpcError) -> Self {
         let code = match &error {
-            RpcError::Timeout(_) => code::TIMEOUT,
-            RpcError::NotDelivered(_)
-            | RpcError::TooLarge { .. }
-            | RpcError::Disconnected(_)
-            | RpcError::Closed
-            | RpcError::Failed(_) => code::INTERNAL,
+            // The texts of Go Pitaya (protocol.md 3.5 and 6.3).
+            RpcError::Timeout(_) => return Self::new(code::TIMEOUT, TIMED_OUT),
+            RpcError::NotDelivered(_) => return Self::plain("nats: no responders available for request"),
+            RpcError::TooLarge { .. } | RpcError::Disconnected(_) | RpcError::Closed | RpcError::Failed(_) => {
+                code::INTERNAL
+            }
         };
         Self::new(code, error.to_string())
     }

@@ -1,9 +1,9 @@
 //! The servers of a cluster, as this one knows them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -12,6 +12,9 @@ use crate::{ServerId, ServerInfo, ServerType};
 
 /// How many servers are kept. More than any cluster has; a discovery that goes mad cannot fill the memory.
 pub const MAX_SERVERS: usize = 65_536;
+
+/// How many servers that have left are remembered.
+const MAX_LEFT: usize = 1_024;
 
 /// The list of known servers: written by a [`Discovery`](super::Discovery), read by everybody. Reading never waits, and a
 /// discovery that has lost its connection leaves the last list.
@@ -23,6 +26,8 @@ struct Shared {
     /// Types that this server does not want to know of.
     ignored: Vec<ServerType>,
     list: watch::Sender<Arc<ServerList>>,
+    /// Those that have left last, the newest at the end.
+    left: Mutex<VecDeque<Arc<ServerInfo>>>,
 }
 
 /// The servers at one moment.
@@ -38,7 +43,7 @@ impl Servers {
     pub fn new(me: ServerInfo, ignored: Vec<ServerType>) -> Self {
         let me = Arc::new(me);
         let list = ServerList::of([Arc::clone(&me)]);
-        Self(Arc::new(Shared { me, ignored, list: watch::Sender::new(Arc::new(list)) }))
+        Self(Arc::new(Shared { me, ignored, list: watch::Sender::new(Arc::new(list)), left: Mutex::default() }))
     }
 
     /// This server.
@@ -51,6 +56,14 @@ impl Servers {
     #[must_use]
     pub fn now(&self) -> Arc<ServerList> {
         Arc::clone(&self.0.list.borrow())
+    }
+
+    /// A server that is known now, or was known before it left: one that stops leaves the list long before its last client has
+    /// gone, and one whose lease was lost serves its clients as before.
+    #[must_use]
+    pub fn last_known(&self, id: &ServerId) -> Option<Arc<ServerInfo>> {
+        let listed = self.now().get(id).cloned();
+        listed.or_else(|| self.left().iter().rev().find(|server| server.id == *id).cloned())
     }
 
     /// Sees each list that follows. Those between two looks are left out.
@@ -101,10 +114,29 @@ impl Servers {
             let mut new = ServerList::clone(list);
             let changed = change(&mut new);
             if changed {
+                self.note_left(list.iter().filter(|server| !new.by_id.contains_key(&server.id)));
                 *list = Arc::new(new);
             }
             changed
         });
+    }
+}
+
+impl Servers {
+    fn note_left<'a>(&self, servers: impl Iterator<Item = &'a Arc<ServerInfo>>) {
+        let mut left = self.left();
+        for server in servers {
+            left.retain(|other| other.id != server.id);
+            if left.len() >= MAX_LEFT {
+                left.pop_front();
+            }
+            left.push_back(Arc::clone(server));
+        }
+    }
+
+    fn left(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<ServerInfo>>> {
+        // Nothing panics while it is locked.
+        self.0.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -237,6 +269,26 @@ mod tests {
         assert_eq!((ids(&servers, "room"), servers.now().len()), (vec!["r3".to_owned()], 2));
         servers.remove(&"r3".try_into().unwrap());
         assert_eq!(servers.now().kinds().count(), 1);
+    }
+
+    #[test]
+    fn servers_that_have_left_are_remembered_but_not_for_ever() {
+        let servers = Servers::new(server("gate", "g1"), vec![]);
+        let id = |id: &str| ServerId::try_from(id).unwrap();
+        servers.add(server("room", "r1"));
+        assert!(servers.last_known(&id("r1")).is_some() && servers.last_known(&id("r2")).is_none());
+        servers.remove(&id("r1"));
+        assert_eq!(servers.last_known(&id("r1")).unwrap().kind, "room");
+        // The newest that was known counts, and the list before it.
+        servers.add(server("hall", "r1"));
+        servers.replace([]);
+        assert_eq!(servers.last_known(&id("r1")).unwrap().kind, "hall");
+        servers.add(server("shop", "r1"));
+        assert_eq!(servers.last_known(&id("r1")).unwrap().kind, "shop");
+        servers.replace((0..MAX_LEFT).map(|number| server("room", &format!("x{number}"))));
+        servers.replace([]);
+        assert!(servers.last_known(&id("r1")).is_none() && servers.last_known(&id("x0")).is_some());
+        assert_eq!(servers.left().len(), MAX_LEFT);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::{Phase, Session, SessionLink};
 use crate::{BoxFuture, Error, Result, ServerId, ServerInfo, SessionId, Uid, cluster::protos};
 
-/// How many servers a frontend remembers to have handled the messages of one session.
+/// How many servers a frontend remembers to have handled the messages of one session. When there were more, all are told of
+/// the close.
 const MAX_HANDLED_BY: usize = 64;
 
 /// The way from a session that is handled here to its frontend: implemented by engines.
@@ -53,6 +54,19 @@ pub(super) struct ClusterState {
     pub(super) changes: DataChanges,
     /// On a frontend: who has to be told when the session closes.
     handled_by: Vec<ServerId>,
+    /// Others, too, for whom there was no room.
+    and_others: bool,
+    /// These have been told, so whoever gets another message has to be told as well.
+    told: bool,
+}
+
+/// Who has got messages of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandledBy {
+    /// These servers.
+    These(Vec<ServerId>),
+    /// More than are remembered.
+    Many,
 }
 
 impl Session {
@@ -85,9 +99,11 @@ impl Session {
         if changes.is_empty() {
             return Ok(());
         }
-        let pushed = remote.push_data(changes.clone(), data).await;
-        if pushed.is_err() {
-            self.state().cluster.get_or_insert_default().changes.merge(changes);
+        // Kept as well if whoever waits gives up.
+        let mut unsent = Unsent { session: self, changes: Some(changes.clone()) };
+        let pushed = remote.push_data(changes, data).await;
+        if pushed.is_ok() {
+            unsent.changes = None;
         }
         pushed
     }
@@ -124,28 +140,53 @@ impl Session {
         protos::Session { id: self.0.id.get(), uid, data }
     }
 
-    /// Notes that a server has got a message of this session. For engines.
-    pub(crate) fn handled_by(&self, server: &ServerInfo) {
+    /// Notes that a server gets a message of this session. Returns whether that has to be told of the close by whoever sends
+    /// the message, since the others have been told already.
+    pub(crate) fn handled_by(&self, server: &ServerInfo) -> bool {
         if !server.is_ours() {
-            return;
+            return false;
         }
         let mut state = self.state();
-        let known = &mut state.cluster.get_or_insert_default().handled_by;
-        if known.len() < MAX_HANDLED_BY && !known.contains(&server.id) {
-            known.push(server.id.clone());
+        let cluster = state.cluster.get_or_insert_default();
+        if !cluster.told && !cluster.handled_by.contains(&server.id) {
+            if cluster.handled_by.len() < MAX_HANDLED_BY {
+                cluster.handled_by.push(server.id.clone());
+            } else {
+                cluster.and_others = true;
+            }
         }
+        cluster.told
     }
 
-    /// The servers of this framework that have got messages of this session. For engines.
+    /// The servers of this framework that have got messages of this session, to be told that it has closed: once. For
+    /// engines.
     #[must_use]
-    pub fn take_handled_by(&self) -> Vec<ServerId> {
-        self.state().cluster.as_mut().map(|cluster| std::mem::take(&mut cluster.handled_by)).unwrap_or_default()
+    pub fn take_handled_by(&self) -> HandledBy {
+        let mut state = self.state();
+        let cluster = state.cluster.get_or_insert_default();
+        cluster.told = true;
+        let servers = std::mem::take(&mut cluster.handled_by);
+        if std::mem::take(&mut cluster.and_others) { HandledBy::Many } else { HandledBy::These(servers) }
     }
 
     /// Notes a change of the data, if that has to be pushed to another server later.
     pub(super) fn changed(&self, note: impl FnOnce(&mut DataChanges)) {
         if self.remote().is_some() {
             note(&mut self.state().cluster.get_or_insert_default().changes);
+        }
+    }
+}
+
+/// Gives changes back to their session unless they have arrived.
+struct Unsent<'a> {
+    session: &'a Session,
+    changes: Option<DataChanges>,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        if let Some(changes) = self.changes.take() {
+            self.session.state().cluster.get_or_insert_default().changes.merge(changes);
         }
     }
 }
@@ -174,5 +215,5 @@ pub(super) fn parse_data(encoded: &Bytes) -> Result<Map<String, Value>> {
     if encoded.is_empty() || **encoded == *b"null" {
         return Ok(Map::new());
     }
-    serde_json::from_slice(encoded).map_err(|error| Error::bad_request(format!("session data is no object: {error}")))
+    serde_json::from_slice(encoded).map_err(|error| Error::plain(format!("session data is no object: {error}")))
 }

@@ -20,6 +20,9 @@ pub(crate) enum EtcdError {
     /// The user or the password is wrong, or one is needed.
     #[error("etcd does not let us in, see pitaya.cluster.sd.etcd.user and .pass: {0}")]
     Login(String),
+    /// The user has no right to these keys.
+    #[error("etcd does not let this user at these keys, see pitaya.cluster.sd.etcd.user and .prefix: {0}")]
+    Denied(String),
     /// The token of a log-in that was right has expired, or there is none.
     #[error("etcd wants a log-in")]
     Token,
@@ -53,7 +56,7 @@ impl EtcdError {
             Code::InvalidArgument if text.contains("user name is empty") => Self::Token,
             Code::InvalidArgument if text.contains("revision of auth store is old") => Self::Token,
             Code::InvalidArgument if text.contains("password") => Self::Login(text.to_owned()),
-            Code::PermissionDenied => Self::Login(text.to_owned()),
+            Code::PermissionDenied => Self::Denied(text.to_owned()),
             Code::FailedPrecondition if text.contains("authentication is not enabled") => Self::NoLogin,
             Code::NotFound if text.contains("lease not found") => Self::LeaseEnded,
             Code::OutOfRange if text.contains("compacted") => Self::Compacted,

@@ -27,8 +27,18 @@ pub(super) struct Registration {
     signals: Arc<Signals>,
     key: String,
     lease: Mutex<Option<i64>>,
+    outage: Mutex<Outage>,
     leaving: CancellationToken,
     keeping: TaskTracker,
+}
+
+/// What the renewals say about etcd.
+#[derive(Clone, Copy)]
+struct Outage {
+    /// When the last renewal that succeeded was asked for.
+    renewed: Instant,
+    /// For so long after an outage nobody is taken for dead.
+    over: Instant,
 }
 
 /// A lease that was alive at a moment.
@@ -49,6 +59,7 @@ impl Registration {
             signals: Arc::clone(signals),
             key: format!("{}{}/{}", options.servers(), me.kind, me.id),
             lease: Mutex::default(),
+            outage: Mutex::new(Outage { renewed: Instant::now(), over: Instant::now() }),
             leaving: context.tasks.stopping().child_token(),
             keeping: TaskTracker::new(),
         }
@@ -59,12 +70,41 @@ impl Registration {
         (self.lease().is_some() && !self.leaving.is_cancelled()).then_some(&self.key)
     }
 
+    /// From when on a key that is missing now means that its server is gone.
+    ///
+    /// When no lease could be renewed for a while, those of healthy servers may have ended as well. They are writing their
+    /// keys again as this one is, and get the time for it.
+    pub(super) fn believes_from(&self, now: Instant) -> Instant {
+        if self.lease().is_none() {
+            // Not registered, so nothing is known.
+            return now;
+        }
+        let Outage { renewed, over } = *self.outage();
+        if now - renewed > self.too_long() { now + self.options.time_to_come_back() } else { over }
+    }
+
+    /// Notes that etcd has renewed a lease.
+    fn note_renewal(&self, asked: Instant) {
+        let mut outage = self.outage();
+        if asked - outage.renewed > self.too_long() {
+            outage.over = Instant::now() + self.options.time_to_come_back();
+        }
+        outage.renewed = asked;
+    }
+
+    /// A healthy server renews each third of the time of a lease. When etcd was away for less than this, no lease has ended
+    /// for it.
+    fn too_long(&self) -> Duration {
+        self.options.ttl / 2
+    }
+
     /// Writes the key, and keeps it in etcd from then on.
     ///
     /// # Errors
     ///
     /// etcd cannot be reached, or refuses.
     pub(super) async fn register(self: &Arc<Self>, tasks: &Tasks) -> Result<()> {
+        self.outage().renewed = Instant::now();
         let lease = match self.options.grant_timeout {
             Some(limit) => {
                 let late = || Error::new(code::TIMEOUT, format!("etcd: not registered within {limit:?}"));
@@ -112,6 +152,7 @@ impl Registration {
         let renewed = Instant::now();
         self.client.keep_alive(id, self.options.ttl).await?;
         self.client.put(&self.key, &self.context.me().to_json(), id).await?;
+        self.note_renewal(renewed);
         Ok(Lease { id, renewed })
     }
 
@@ -130,6 +171,7 @@ impl Registration {
             let renewed = timeout_at(dies.max(asked + every), self.renew(lease.id, missing)).await;
             match renewed {
                 Ok(Ok(())) => {
+                    self.note_renewal(asked);
                     (lease.renewed, next, missing) = (asked, asked + every, false);
                     if self.options.log_renewals {
                         tracing::debug!(key = self.key, lease = lease.id, "lease renewed");
@@ -195,6 +237,11 @@ impl Registration {
     fn give_up(&self, why: &str) {
         let text = format!("the lease at etcd was lost, and registering again failed {why}");
         self.context.give_up(Error::new(code::INTERNAL, text));
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        // Nothing panics while it is held.
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lease(&self) -> MutexGuard<'_, Option<i64>> {

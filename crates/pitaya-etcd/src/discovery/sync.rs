@@ -26,12 +26,9 @@ impl Watcher {
             }
         }
         let listed_keys: HashSet<&[u8]> = listed.kvs.iter().map(|kv| &*kv.key).collect();
-        if Instant::now() >= self.forget_after {
-            let gone =
-                self.seen.iter().filter(|(key, seen)| **seen <= listed.revision && !listed_keys.contains(&***key));
-            let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
-            gone.iter().for_each(|key| self.delete(key));
-        }
+        let gone = self.seen.iter().filter(|(key, seen)| **seen <= listed.revision && !listed_keys.contains(&***key));
+        let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.delete(key));
         if self.registration.wanted_key().is_some_and(|own| !listed_keys.contains(own.as_bytes())) {
             self.signals.own_key_missing.notify_one();
         }
@@ -46,7 +43,7 @@ impl Watcher {
         tracing::warn!(was = self.next - 1, now = revision, "etcd has lost its data");
         self.seen.values_mut().for_each(|seen| *seen = 0);
         (self.synced, self.next, self.behind) = (0, revision + 1, true);
-        self.forget_after = Instant::now() + self.options.ttl;
+        self.forget_after = Instant::now() + self.options.time_to_come_back();
         self.sync_at = self.sync_at.min(self.forget_after);
         self.follow_anew();
         self.signals.own_key_missing.notify_one();

@@ -111,17 +111,37 @@ impl Watcher {
 
     /// Takes it that a key is gone.
     pub(super) fn delete(&mut self, key: &Bytes) {
-        self.seen.remove(key);
         if self.registration.wanted_key().is_some_and(|own| own.as_bytes() == key) {
+            self.seen.remove(key);
             self.signals.own_key_missing.notify_one();
             return;
         }
+        if self.doubts() {
+            // It stays among what was seen, so the comparison that is due then finds out.
+            tracing::debug!(
+                key = shown(key),
+                "a key is missing after an outage of etcd, its server has time to come back"
+            );
+            return;
+        }
+        self.seen.remove(key);
         let Ok((kind, id)) = self.names(key) else { return };
         // The server may have another type by now, and another key.
         if self.context.servers.now().get(&id).is_some_and(|server| server.kind == kind) {
             tracing::debug!(server = %id, %kind, "server gone");
             self.context.servers.remove(&id);
         }
+    }
+
+    /// Whether missing keys are not believed yet. Everything is compared when they are.
+    fn doubts(&mut self) -> bool {
+        let now = Instant::now();
+        self.forget_after = self.forget_after.max(self.registration.believes_from(now));
+        let doubts = now < self.forget_after;
+        if doubts {
+            self.sync_at = self.sync_at.min(self.forget_after);
+        }
+        doubts
     }
 
     /// The server of a key and its value, which say the same.

@@ -104,6 +104,20 @@ async fn k03_k04_users_log_in_and_nobody_else_gets_in() {
     assert!(!text.contains(password) && !text.contains("wrongwrongwrong"), "a password is in the log");
 }
 
+/// As much as a server of Go needs: nothing but the keys of servers.
+#[tokio::test]
+async fn a_user_with_the_keys_of_servers_only_is_enough() {
+    let mut etcd = Etcd::start().await;
+    etcd.enable_users("ada", "secret", "game/servers/").await;
+    let settings = [("endpoints", &*etcd.address()), ("prefix", "game/"), ("user", "ada"), ("pass", "secret")];
+    let node = Node::start("gate", "g1", &settings).await;
+    assert!(etcd.get("game/servers/gate/g1").await.is_some());
+    let other = Node::start("room", "r1", &settings).await;
+    node.sees(&["r1"]).await;
+    other.discovery.leave().await;
+    node.sees(&[]).await;
+}
+
 #[tokio::test]
 async fn a_log_in_that_expires_is_renewed() {
     let mut etcd = Etcd::start_with(&["--auth-token-ttl=1"]).await;

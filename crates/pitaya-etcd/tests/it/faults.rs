@@ -101,6 +101,56 @@ async fn an_etcd_that_is_frozen_for_longer_than_the_ttl_costs_nothing_but_the_ti
 }
 
 #[tokio::test]
+async fn leases_that_end_in_an_outage_empty_no_list_and_who_has_died_meanwhile_is_forgotten_later() {
+    let etcd = Etcd::start().await;
+    let address = etcd.address();
+    let settings = [
+        ("endpoints", &*address),
+        ("heartbeatinterval", "2s"),
+        ("dialtimeout", "500ms"),
+        ("grantlease.retryinterval", "200ms"),
+    ];
+    let gate = Node::start("gate", "g1", &settings).await;
+    let (room, dying) = (Node::start("room", "r1", &settings).await, Node::start("room", "r2", &settings).await);
+    gate.sees(&["r1", "r2"]).await;
+    let (mut seen_by_gate, mut seen_by_room) = (gate.context.servers.watch(), room.context.servers.watch());
+    // Whoever sees a list without the other has seen too much.
+    let missed = async {
+        tokio::select! {
+            _ = seen_by_gate.wait_for(|list| list.get(&"r1".try_into().unwrap()).is_none()) => {}
+            _ = seen_by_room.wait_for(|list| list.get(&"g1".try_into().unwrap()).is_none()) => {}
+        }
+    };
+    let outage = async {
+        let lease = etcd.lease("servers/gate/g1").await;
+        etcd.freeze().await;
+        dying.die().await;
+        sleep(Duration::from_secs(4)).await;
+        etcd.thaw().await;
+        eventually("both are there", async || etcd.keys("servers/").await.len() == 2).await;
+        eventually("with other leases", async || {
+            let new = etcd.lease("servers/gate/g1").await;
+            new.is_some() && new != lease
+        })
+        .await;
+        gate.sees(&["r1"]).await;
+        room.sees(&["g1"]).await;
+    };
+    tokio::select! {
+        () = missed => panic!("a server that lives was missed"),
+        () = outage => {}
+    }
+    // Without an outage, who leaves is gone at once.
+    sleep(Duration::from_secs(3)).await;
+    let ((), took) = timed(async {
+        room.discovery.leave().await;
+        gate.sees(&[]).await;
+    })
+    .await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_any_more_is_found_dead() {
     let etcd = Etcd::start().await;
     let proxy = Proxy::to(etcd.address()).await;

@@ -233,3 +233,28 @@ async fn without_a_limit_it_never_gives_up_and_with_one_it_counts_anew_after_eac
     }
     assert!(timeout(Duration::from_millis(100), node.context.given_up()).await.is_err());
 }
+
+/// Many users leave while NATS is away: more than the queue of the connection holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_of_a_broken_connection_keeps_nobody_from_leaving_or_stopping() {
+    const USERS: usize = settings::QUEUE * 2 / 3;
+    let nats = Nats::start().await;
+    let proxy = Proxy::to(nats.address()).await;
+    let set = [
+        (settings::CLIENT_CONNECT.name(), nats.url()),
+        (settings::SERVER_CONNECT.name(), format!("nats://{}", proxy.address())),
+    ];
+    let node = Node::start_with("connector", "c1", &set).await.unwrap();
+    let users: Vec<_> = (0..USERS).map(|number| uid(&format!("u{number}"))).collect();
+    for chunk in users.chunks(200) {
+        let subscribing = futures_util::future::join_all(chunk.iter().map(|user| node.server.subscribe(user)));
+        for subscribed in soon(subscribing).await {
+            subscribed.unwrap();
+        }
+    }
+    proxy.refuse();
+    proxy.cut();
+    let leaving = futures_util::future::join_all(users.iter().map(|user| node.server.unsubscribe(user)));
+    soon(leaving).await;
+    assert!(timeout(LONG, node.context.tasks.stop(LONG)).await.unwrap(), "the stop is seen");
+}

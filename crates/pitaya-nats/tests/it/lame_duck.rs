@@ -60,7 +60,7 @@ async fn servers_change_over_without_losing_or_doubling_anything() {
             let name = || Bytes::from(format!("message {count}"));
             soon(r1.client.publish(Topic::Push(&kind, &user), name())).await.unwrap();
             soon(r1.client.publish(Topic::Kick(&kind, &user), name())).await.unwrap();
-            soon(r1.client.publish(Topic::Bindings(&kind), name())).await.unwrap();
+            soon(r1.client.publish(Topic::Bindings(&kind, 7), name())).await.unwrap();
             count += 1;
             sleep(Duration::from_millis(1)).await;
         }

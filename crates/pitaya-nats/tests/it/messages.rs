@@ -28,7 +28,7 @@ async fn pushes_and_kicks_come_to_who_has_the_user_and_binds_to_all_of_a_type() 
 
     let kind = "connector".try_into().unwrap();
     soon(r1.client.publish(Topic::Kick(&kind, &uid("u3")), "kick u3".into())).await.unwrap();
-    soon(c1.client.publish(Topic::Bindings(&kind), "bind".into())).await.unwrap();
+    soon(c1.client.publish(Topic::Bindings(&kind, 7), "bind".into())).await.unwrap();
     eventually("all have come", || {
         [&c1, &c2].iter().all(|node| node.seen.binds.lock().unwrap().len() == 1)
             && c2.seen.kicks.lock().unwrap().len() == 1
@@ -144,7 +144,7 @@ async fn foreign_peers_are_understood() {
     // An answer to this proves that NATS knows of the subscriptions.
     soon(go.request("pitaya/servers/connector/c1", "known".into())).await.unwrap();
     soon(c1.client.publish(Topic::Push(&kind, &user), "p".into())).await.unwrap();
-    soon(c1.client.publish(Topic::Bindings(&kind), "b".into())).await.unwrap();
+    soon(c1.client.publish(Topic::Bindings(&kind, 7), "b".into())).await.unwrap();
     let (push, bind) = soon(async { (pushes.next().await.unwrap(), binds.next().await.unwrap()) }).await;
     assert_eq!((push.payload, push.reply, bind.payload), (Bytes::from("p"), None, Bytes::from("b")));
     let ids: Vec<_> = [push.headers, bind.headers]

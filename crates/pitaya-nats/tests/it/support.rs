@@ -71,9 +71,11 @@ pub(crate) struct Seen {
     pub(crate) pushes: Mutex<Vec<Bytes>>,
     pub(crate) kicks: Mutex<Vec<(Bytes, bool)>>,
     pub(crate) binds: Mutex<Vec<Bytes>>,
+    /// When those were.
+    pub(crate) bound_at: Mutex<Vec<Option<u64>>>,
     /// Requests that are not answered.
     pub(crate) kept: Mutex<Vec<Responder>>,
-    /// Locked as long as a request may block.
+    /// Locked as long as a request or a push may block.
     pub(crate) blocked: Mutex<()>,
     tasks: Tasks,
 }
@@ -171,7 +173,11 @@ impl RpcService for Seen {
     }
 
     fn push(&self, push: Bytes) {
+        let blocks = push == "block";
         self.pushes.lock().unwrap().push(push);
+        if blocks {
+            drop(self.blocked.lock().unwrap());
+        }
     }
 
     fn kick(&self, kick: Bytes, responder: Option<Responder>) {
@@ -181,7 +187,8 @@ impl RpcService for Seen {
         }
     }
 
-    fn bound(&self, bind: Bytes) {
+    fn bound(&self, bind: Bytes, at: Option<u64>) {
+        self.bound_at.lock().unwrap().push(at);
         self.binds.lock().unwrap().push(bind);
     }
 }

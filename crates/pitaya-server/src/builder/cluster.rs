@@ -1,6 +1,10 @@
 //! What a description says of the cluster.
 
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::Arc,
+};
 
 use pitaya_core::{
     Component, Layer, Parts, ProtobufSerializer, Remotes, Reply, Request, Result, Serializer as _, ServerType,
@@ -23,6 +27,8 @@ pub(super) struct ClusterParts {
     pub(super) remotes: RemoteParts,
     routers: HashMap<String, Arc<dyn Router>>,
     exposed: Vec<String>,
+    /// What the other servers are told of this one.
+    pub(super) metadata: BTreeMap<String, String>,
     pub(super) forward_layers: Vec<Box<dyn Layer>>,
 }
 
@@ -39,6 +45,13 @@ impl ServerBuilder {
     pub fn cluster(mut self, wiring: Wiring) -> Self {
         self.table.extend(wiring.settings().iter().copied());
         self.cluster.wiring = Some(wiring);
+        self
+    }
+
+    /// Tells the other servers something about this one: an entry of [`ServerInfo::metadata`](pitaya_core::ServerInfo::metadata). Go
+    /// servers look for `grpcHost`, `grpcPort` and `region` there (protocol.md 7).
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.cluster.metadata.insert(key.into(), value.into());
         self
     }
 

@@ -1,7 +1,7 @@
 //! A cluster in one process: a bus that carries the encoded messages, as the network would.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Poll,
@@ -80,11 +80,22 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+/// A server's place on the bus. It ends with the server's tasks, also when its runtime is dropped without a stop: for the
+/// others that is a server that has crashed.
+struct Membership {
+    bus: Arc<Bus>,
+    me: Arc<ServerInfo>,
+}
+
+impl Drop for Membership {
     fn drop(&mut self) {
-        if let Ok(me) = self.me() {
-            self.bus.lock().remove(&me.id);
-        }
+        let member = {
+            let mut members = self.bus.lock();
+            members.values().for_each(|member| member.servers.remove(&self.me.id));
+            members.remove(&self.me.id)
+        };
+        // What it holds may hold the bus.
+        drop(member);
     }
 }
 
@@ -133,10 +144,17 @@ impl RpcClient for Node {
             let context = self.context.get_or_init(|| context.clone());
             let member =
                 Member { servers: context.servers.clone(), registered: false, service: None, users: HashMap::new() };
-            match self.bus.lock().insert(context.me().id.clone(), member) {
-                None => Ok(()),
-                Some(_) => Err(Error::plain(format!("two servers have the id {}", context.me().id))),
+            let me = Arc::clone(context.me());
+            match self.bus.lock().entry(me.id.clone()) {
+                Entry::Vacant(place) => drop(place.insert(member)),
+                Entry::Occupied(_) => return Err(Error::plain(format!("two servers have the id {}", me.id))),
             }
+            let (place, stopping) = (Membership { bus: Arc::clone(&self.bus), me }, context.tasks.stopping().clone());
+            context.tasks.spawn("place on the bus", async move {
+                stopping.cancelled().await;
+                drop(place);
+            });
+            Ok(())
         })
     }
 
@@ -185,9 +203,9 @@ impl RpcClient for Node {
                         self.bus.services(|member| member.servers.me().kind == *kind && member.users.contains_key(uid));
                     services.iter().for_each(|service| service.kick(message.clone(), None));
                 }
-                Topic::Bindings(kind) => {
+                Topic::Bindings(kind, at) => {
                     let services = self.bus.services(|member| member.servers.me().kind == *kind);
-                    services.iter().for_each(|service| service.bound(message.clone()));
+                    services.iter().for_each(|service| service.bound(message.clone(), Some(at)));
                 }
             }
             Ok(())

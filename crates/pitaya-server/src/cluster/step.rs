@@ -3,66 +3,84 @@
 use std::sync::{Arc, OnceLock};
 
 use pitaya_core::{
-    BoxFuture, CloseReason, Context, Result, Session, SessionStep, Uid,
+    BoxFuture, CloseReason, HandledBy, Result, Session, SessionStep, Uid,
     cluster::{Peers, Topic, protos},
 };
-use prost::Message as _;
 
-use super::sys;
+use super::Unique;
 
 /// Subscribes to the pushes and kicks of a bound user, tells the other frontends of the bind, and backends of the close.
 pub(crate) struct ClusterStep {
-    pub(crate) unique: bool,
+    /// There if a user may have one session only.
+    pub(crate) unique: Option<Arc<Unique>>,
     /// Known when the app has been built; no session is bound before.
     pub(crate) peers: Arc<OnceLock<Peers>>,
 }
 
 impl SessionStep for ClusterStep {
-    fn bind<'a>(&'a self, _session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+    fn bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async {
-            match self.peers.get() {
+            match self.peers_for(session) {
                 Some(peers) => peers.adapters().server.subscribe(uid).await,
                 None => Ok(()),
             }
         })
     }
 
-    fn unbind<'a>(&'a self, _session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
+    fn unbind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            if let Some(peers) = self.peers.get() {
+            if let Some(unique) = &self.unique {
+                unique.forget(session.id());
+            }
+            if let Some(peers) = self.peers_for(session) {
                 peers.adapters().server.unsubscribe(uid).await;
             }
         })
     }
 
-    fn after_bind<'a>(&'a self, _session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
+    fn after_bind<'a>(&'a self, session: &'a Session, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let Some(peers) = self.peers.get().filter(|_| self.unique) else { return Ok(()) };
-            let me = peers.context().me();
-            let bind = protos::BindMsg { uid: uid.to_string(), fid: me.id.to_string() };
-            if let Err(error) = peers.publish(Topic::Bindings(&me.kind), bind).await {
-                // The new login counts, also when the others cannot be told.
-                tracing::warn!(%error, %uid, "the other frontends do not know of a bind");
+            let (Some(peers), Some(unique)) = (self.peers_for(session), &self.unique) else { return Ok(()) };
+            let at = unique.tell(session.id());
+            if session.is_closed() {
+                // It may have been unbound already.
+                unique.forget(session.id());
+                return Ok(());
             }
+            tell(peers, uid.to_string(), at).await;
             Ok(())
         })
     }
 
     fn close<'a>(&'a self, session: &'a Session, _reason: CloseReason) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            let Some(peers) = self.peers.get().cloned() else { return };
-            let servers = session.take_handled_by();
-            if servers.is_empty() {
-                return;
-            }
-            let data = bytes::Bytes::from(session.snapshot().encode_to_vec());
-            // Each call has its time-out. The client's connection does not wait for servers that do not answer.
-            peers.context().tasks.clone().spawn("close", async move {
-                for server in servers {
-                    // One that is gone needs not be told.
-                    drop(peers.call_sys(&server, sys::CLOSED, data.clone(), &Context::default()).await);
+            let Some(peers) = self.peers_for(session) else { return };
+            // The client's connection does not wait for servers that do not answer.
+            match session.take_handled_by() {
+                HandledBy::These(servers) => peers.tell_closed(session, servers),
+                HandledBy::Many => {
+                    let servers = peers.servers();
+                    let ours = servers.iter().filter(|server| server.is_ours() && server.has_handlers());
+                    peers.tell_closed(session, ours.map(|server| server.id.clone()));
                 }
-            });
+            }
         })
+    }
+}
+
+impl ClusterStep {
+    /// The other servers, if the client is connected to this one: a session of another server is that one's business.
+    fn peers_for(&self, session: &Session) -> Option<&Peers> {
+        self.peers.get().filter(|_| session.frontend().is_none())
+    }
+}
+
+/// Tells the other frontends of this type that a user was bound here.
+pub(super) async fn tell(peers: &Peers, uid: String, at: u64) {
+    let me = peers.context().me();
+    let bind = protos::BindMsg { uid, fid: me.id.to_string() };
+    if let Err(error) = peers.publish(Topic::Bindings(&me.kind, at), &bind).await {
+        // The new login counts, also when the others cannot be told.
+        tracing::warn!(%error, uid = bind.uid, "the other frontends do not know of a bind");
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pitaya_core::{
     CloseReason, Error, Result, Session, SessionId, Uid,
-    cluster::{Metadata, protos},
+    cluster::{Metadata, Peers, protos},
 };
 use prost::Message;
-use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::{link::DELTA, service::RemoteService};
@@ -17,7 +16,9 @@ pub(super) const BIND: &str = "sys.bindsession";
 pub(super) const PUSH_SESSION: &str = "sys.pushsession";
 pub(super) const KICK: &str = "sys.kick";
 /// Among servers of this framework only: a frontend says that a session has closed.
-pub(super) const CLOSED: &str = "sys.sessionclosed";
+pub(super) const CLOSED: &str = Peers::SESSION_CLOSED;
+/// Among servers of this framework only: somebody asks whether this server lives.
+pub(super) const ALIVE: &str = "sys.alive";
 
 /// A remote of the framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +27,20 @@ pub(super) enum Sys {
     PushSession,
     Kick,
     Closed,
+    Alive,
 }
 
 /// The remote of this route, with or without a server type before it.
 pub(super) fn find(route: &str) -> Option<Sys> {
     let (head, method) = route.rsplit_once('.')?;
     let service = head.rsplit_once('.').map_or(head, |(_, service)| service);
-    let known = [(BIND, Sys::Bind), (PUSH_SESSION, Sys::PushSession), (KICK, Sys::Kick), (CLOSED, Sys::Closed)];
+    let known = [
+        (BIND, Sys::Bind),
+        (PUSH_SESSION, Sys::PushSession),
+        (KICK, Sys::Kick),
+        (CLOSED, Sys::Closed),
+        (ALIVE, Sys::Alive),
+    ];
     known.into_iter().find(|(name, _)| *name == format!("{service}.{method}")).map(|(_, sys)| sys)
 }
 
@@ -50,8 +58,8 @@ impl Sys {
                 let session = session(service, &described)?;
                 check_uid(&session, &described, service, &metadata)?;
                 match metadata.get(DELTA) {
-                    Some(delta) => {
-                        let (set, unset) = parse_delta(delta)?;
+                    Some(_) => {
+                        let (set, unset) = parse_delta(&described.data)?;
                         session.apply_changes(set, &unset);
                     }
                     None => session.replace_data(&described.data)?,
@@ -69,11 +77,14 @@ impl Sys {
                 let described: protos::Session = decode(data)?;
                 let frontend = metadata.text(Metadata::PEER_ID).unwrap_or_default().try_into()?;
                 let engine = service.engine()?;
-                for session in service.take_watched(&(frontend, SessionId::new(described.id))) {
+                let key = (frontend, SessionId::new(described.id));
+                service.ended.note(&key);
+                for session in service.watched.take(&key) {
                     engine.sessions.close(&session, CloseReason::ClientClosed).await;
                 }
                 Ok(ack())
             }
+            Self::Alive => Ok(ack()),
         }
     }
 }
@@ -100,13 +111,14 @@ fn check_uid(
     Ok(())
 }
 
-fn parse_delta(delta: Value) -> Result<(Map<String, Value>, Vec<String>)> {
+fn parse_delta(delta: &[u8]) -> Result<(Map<String, Value>, Vec<String>)> {
     #[derive(serde::Deserialize)]
     struct Delta {
         set: Map<String, Value>,
         unset: Vec<String>,
     }
-    let delta = Delta::deserialize(delta).map_err(|error| Error::bad_request(format!("{DELTA}: {error}")))?;
+    let delta: Delta =
+        serde_json::from_slice(delta).map_err(|error| Error::bad_request(format!("{DELTA}: {error}")))?;
     Ok((delta.set, delta.unset))
 }
 

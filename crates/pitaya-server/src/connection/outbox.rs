@@ -369,6 +369,12 @@ impl SessionLink for Outbox {
     }
 
     fn close(&self, reason: CloseReason) {
+        // Where a user has one session in the cluster, the client of an older one is kicked, on whichever frontend it is
+        // (protocol.md 9.4).
+        let unique = || self.engine.cluster.as_ref().is_some_and(|cluster| cluster.unique.is_some());
+        if reason == CloseReason::Replaced && unique() && self.kick_and_close(reason).is_ok() {
+            return;
+        }
         self.advance(Phase::Flushing(reason));
     }
 

@@ -1,8 +1,22 @@
 //! Several servers as one game: each test on the bus of one process, and on real etcd and NATS.
 
+mod adapters;
+mod capacity;
 mod context;
+mod errors;
+mod exposed;
+mod faults;
+mod forwarding;
+mod keys;
+mod order;
 mod remotes;
+mod request_id;
+mod retry;
+mod review;
 mod routers;
+mod rules;
+mod stuck;
+mod unique;
 
 use std::{
     future::IntoFuture as _,
@@ -51,10 +65,22 @@ impl World {
 
     /// Makes a server one of this world.
     fn of(&self, builder: ServerBuilder) -> ServerBuilder {
+        self.of_with(self.wiring(), builder)
+    }
+
+    fn wiring(&self) -> Wiring {
         match self {
-            Self::Bus(cluster) => builder.cluster(cluster.clone()),
+            Self::Bus(cluster) => cluster.clone(),
+            Self::Network(_) => Cluster::from_config(),
+        }
+    }
+
+    /// As [`of`](Self::of), with a wiring that was made of [`wiring`](Self::wiring).
+    fn of_with(&self, wiring: Wiring, builder: ServerBuilder) -> ServerBuilder {
+        let builder = builder.cluster(wiring);
+        match self {
+            Self::Bus(_) => builder,
             Self::Network(servers) => builder
-                .cluster(Cluster::from_config())
                 .set_text("pitaya.cluster.sd.etcd.endpoints", servers.0.address())
                 .set_text("pitaya.cluster.sd.etcd.shutdowndelay", "100ms")
                 .set_text("pitaya.cluster.rpc.client.nats.address", servers.1.address())
@@ -317,6 +343,28 @@ async fn the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older(
     }
 }
 
+async fn the_same_user_on_the_same_frontend_is_kicked_from_the_older(world: &World) {
+    let shared = Arc::<Shared>::default();
+    for unique in [true, false] {
+        let gate = world.gate(&format!("g-{unique}")).set(&settings::SESSION_UNIQUE, unique);
+        let gate = Node::start(gate, true).await;
+        let room = Node::start(world.room(&format!("r-{unique}"), &shared), false).await;
+        eventually("the gate knows the room", || gate.app.servers().get(&room.app.server().id).is_some()).await;
+        let (mut first, mut second) = (gate.client().await, gate.client().await);
+        for raw in [&mut first, &mut second] {
+            assert!(request(raw, "room.room.bind", "\"ada\"").await.is_ok());
+        }
+        if unique {
+            assert_eq!(first.packet_but_heartbeat().await.unwrap().kind, pitaya::PacketKind::Kick);
+        }
+        // One server has one session of a user in any case.
+        assert_eq!(first.packet_but_heartbeat().await, None);
+        assert_eq!(request(&mut second, "room.room.who", "").await.unwrap()["uid"], "ada");
+        room.stop().await.unwrap();
+        gate.stop().await.unwrap();
+    }
+}
+
 async fn without_unique_sessions_both_stay_on_two_frontends(world: &World) {
     let shared = Arc::<Shared>::default();
     let off = |id| world.gate(id).set(&settings::SESSION_UNIQUE, false);
@@ -485,6 +533,7 @@ in_each_world!(
     a_message_of_another_type_is_handled_there_and_answered_here,
     a_backend_binds_changes_pushes_to_and_kicks_a_session_of_a_frontend,
     the_same_user_on_another_frontend_of_the_type_is_kicked_from_the_older,
+    the_same_user_on_the_same_frontend_is_kicked_from_the_older,
     without_unique_sessions_both_stay_on_two_frontends,
     a_backend_that_never_answers_keeps_nobody_from_the_handlers_here,
     users_are_pushed_to_and_kicked_on_any_frontend,

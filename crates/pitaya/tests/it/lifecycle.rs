@@ -93,7 +93,7 @@ impl<T: Debug + Send + Sync + 'static> Room<T> {
 
 fn started(server: &Running) -> impl Future<Output = ()> {
     let app = server.app.clone();
-    async move { eventually("the server is ready", || app.is_ready()).await }
+    async move { soon("the server is ready", app.ready()).await }
 }
 
 #[tokio::test]

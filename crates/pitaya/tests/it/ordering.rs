@@ -16,16 +16,19 @@ use pitaya::{
     from_fn, handlers, settings,
 };
 use pitaya_protocol::{Message, MessageKind};
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
 
 use crate::support::{Raw, eventually, serve, soon};
 
-const SESSIONS: usize = 64;
+pub(crate) const SESSIONS: usize = 64;
 const MESSAGES: u64 = 10_000;
 
 /// In which order the messages of each session were touched, and in which they were handled.
 #[derive(Default)]
-struct Log {
+pub(crate) struct Log {
     touched: Mutex<HashMap<SessionId, u64>>,
     out_of_order: AtomicUsize,
     unfinished: Mutex<HashMap<SessionId, usize>>,
@@ -49,6 +52,18 @@ impl Log {
         if *count > 16 {
             self.too_many.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// All messages of all sessions were touched in order.
+    pub(crate) fn check(&self, messages: u64) {
+        assert_eq!(self.out_of_order.load(Ordering::SeqCst), 0, "messages were touched out of order");
+        assert_eq!(self.too_many.load(Ordering::SeqCst), 0, "more than 16 were unfinished at once");
+        assert_eq!(self.touched.lock().unwrap().len(), SESSIONS);
+        assert!(self.touched.lock().unwrap().values().all(|last| *last == messages));
+    }
+
+    pub(crate) fn is_out_of_order(&self) -> bool {
+        self.out_of_order.load(Ordering::SeqCst) > 0
     }
 }
 
@@ -98,72 +113,91 @@ impl Numbers {
 /// 64 sessions, 10,000 numbered messages each way, 4 worker threads, hooks and extractors that suspend at random.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_message_is_touched_before_the_one_before_it_has_suspended() {
-    let log = exchange(Server::frontend("game"), MESSAGES).await;
-    assert_eq!(log.out_of_order.load(Ordering::SeqCst), 0, "messages were touched out of order");
-    assert_eq!(log.too_many.load(Ordering::SeqCst), 0, "more than 16 were unfinished at once");
-    assert_eq!(log.touched.lock().unwrap().len(), SESSIONS);
-    assert!(log.touched.lock().unwrap().values().all(|last| *last == MESSAGES));
+    exchange(Server::frontend("game"), MESSAGES).await.check(MESSAGES);
 }
 
 /// The test above would notice if each message were spawned as a task: here a layer does that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_task_for_each_message_would_be_noticed() {
-    let spawning = from_fn(|request: Request, next: Next| async move {
+    let log = exchange(spawning(Server::frontend("game")), 1_000).await;
+    assert!(log.is_out_of_order());
+}
+
+/// A server that makes a task of each message.
+pub(crate) fn spawning(builder: ServerBuilder) -> ServerBuilder {
+    builder.layer(from_fn(|request: Request, next: Next| async move {
         tokio::task::spawn(next.run(request)).await.map_err(Error::internal)?
-    });
-    let log = exchange(Server::frontend("game").layer(spawning), 1_000).await;
-    assert!(log.out_of_order.load(Ordering::SeqCst) > 0);
+    }))
 }
 
 /// Lets 64 sessions send numbered messages, and returns what the server saw.
 async fn exchange(builder: ServerBuilder, messages: u64) -> Arc<Log> {
     let log = Arc::new(Log::default());
-    let (touching, counting) = (Arc::clone(&log), Arc::clone(&log));
-    let server = serve(
-        builder
-            .handlers(Numbers)
-            .layer(from_fn(move |request: Request, next: Next| {
-                let log = Arc::clone(&touching);
-                async move {
-                    // The first thing that happens to a message: nothing has suspended yet.
-                    let number: u64 = serde_json::from_slice(&request.body).map_err(Error::internal)?;
-                    log.touch(request.parts.session()?, number);
-                    maybe_suspend(number).await;
-                    next.run(request).await
-                }
-            }))
-            .layer(from_fn(move |request: Request, next: Next| {
-                let log = Arc::clone(&counting);
-                async move {
-                    let session = request.parts.session()?.clone();
-                    log.unfinished(&session, 1);
-                    let reply = next.run(request).await;
-                    log.unfinished(&session, -1);
-                    reply
-                }
-            })),
-    )
-    .await;
-
+    let server = serve(logging(builder, &log)).await;
     let address = server.tcp;
-    let sessions: Vec<_> = (0..SESSIONS).map(|_| tokio::task::spawn(one_session(address, messages))).collect();
+    let sessions: Vec<_> = (0..SESSIONS)
+        .map(|_| {
+            tokio::task::spawn(async move {
+                let raw = Raw::established(address).await;
+                one_session(raw, "numbers.next", messages, Pushes::First).await;
+            })
+        })
+        .collect();
     for session in sessions {
         session.await.unwrap();
     }
     log
 }
 
+/// Adds the handlers, and hooks that write down what they see.
+pub(crate) fn logging(builder: ServerBuilder, log: &Arc<Log>) -> ServerBuilder {
+    let (touching, counting) = (Arc::clone(log), Arc::clone(log));
+    builder
+        .handlers(Numbers)
+        .layer(from_fn(move |request: Request, next: Next| {
+            let log = Arc::clone(&touching);
+            async move {
+                // The first thing that happens to a message: nothing has suspended yet.
+                let number: u64 = serde_json::from_slice(&request.body).map_err(Error::internal)?;
+                log.touch(request.parts.session()?, number);
+                maybe_suspend(number).await;
+                next.run(request).await
+            }
+        }))
+        .layer(from_fn(move |request: Request, next: Next| {
+            let log = Arc::clone(&counting);
+            async move {
+                let session = request.parts.session()?.clone();
+                log.unfinished(&session, 1);
+                let reply = next.run(request).await;
+                log.unfinished(&session, -1);
+                reply
+            }
+        }))
+}
+
+/// When the push that a handler makes comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushes {
+    /// Before its answer.
+    First,
+    /// From another server, by a way of its own.
+    AnyTime,
+}
+
 /// Sends all numbers, and checks that each is answered once and pushed once.
-async fn one_session(address: std::net::SocketAddr, messages: u64) {
-    let raw = Raw::established(address).await;
-    let (reading, writing) = raw.stream.into_split();
+pub(crate) async fn one_session<S>(raw: Raw<S>, route: &'static str, messages: u64, order: Pushes)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reading, writing) = tokio::io::split(raw.stream);
     let mut reading = Reading { stream: reading, received: bytes::BytesMut::new() };
     let writer = tokio::task::spawn(async move {
         let mut writing = writing;
         for batch in 0..messages / 100 {
             let mut bytes = bytes::BytesMut::new();
             for number in batch * 100 + 1..=batch * 100 + 100 {
-                let message = Message::request(number, "numbers.next", number.to_string());
+                let message = Message::request(number, route, number.to_string());
                 encode(&message, &mut bytes);
             }
             tokio::io::AsyncWriteExt::write_all(&mut writing, &bytes).await.unwrap();
@@ -177,7 +211,8 @@ async fn one_session(address: std::net::SocketAddr, messages: u64) {
         let seen = match message.kind {
             MessageKind::Response => {
                 assert_eq!(message.id, number);
-                assert!(pushes[number as usize - 1], "the push that a handler made comes before its answer");
+                let pushed = order == Pushes::AnyTime || pushes[number as usize - 1];
+                assert!(pushed, "the push that a handler made comes before its answer");
                 &mut answers
             }
             MessageKind::Push => &mut pushes,
@@ -194,12 +229,12 @@ fn encode(message: &Message, bytes: &mut bytes::BytesMut) {
     PomeloCodec.encode(PacketKind::Data, &[&body], bytes).unwrap();
 }
 
-struct Reading {
-    stream: tokio::net::tcp::OwnedReadHalf,
+struct Reading<S> {
+    stream: S,
     received: bytes::BytesMut,
 }
 
-impl Reading {
+impl<S: AsyncRead + Unpin> Reading<S> {
     async fn message(&mut self) -> Message {
         use pitaya_protocol::{Dictionary, PacketCodec as _, PacketKind, PomeloCodec};
         loop {

@@ -1,5 +1,6 @@
 //! The settings: each has an effect, and what is wrong is told.
 
+mod adapters;
 mod errors;
 mod every_row;
 mod presets;
@@ -12,7 +13,7 @@ use std::sync::{
 };
 
 use pitaya::{
-    BuildError, Problem, Server, ServerBuilder, Session, TcpAcceptor, code,
+    BuildError, Cluster, Problem, Server, ServerBuilder, Session, TcpAcceptor, code,
     config::{ConfigError, Preset, Row, Setting, Size},
     handlers, settings,
 };
@@ -21,7 +22,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::{Recorder, desk, eventually, serve, soon};
 
 /// Every row, and the test that shows what it does.
-const COVERED: [(&str, &str); 27] = [
+const COVERED: [(&str, &str); 28] = [
     (
         "pitaya.heartbeat.interval",
         "connection::time::heartbeats_come_each_interval_after_the_handshake_and_none_before",
@@ -31,6 +32,7 @@ const COVERED: [(&str, &str); 27] = [
     ("pitaya.packet.maxsize", "connection::framing::a_packet_over_the_limit_is_refused_by_its_header"),
     ("pitaya.packet.timeout", "connection::time::a_packet_that_dribbles_in_is_closed_at_its_deadline"),
     ("pitaya.handler.messages.maxinflated", "connection::bodies::a_body_may_inflate_to_the_limit_and_no_further"),
+    ("pitaya.handler.panictext", "handlers::failure::a_panic_is_answered_with_its_text_where_the_setting_says_so"),
     ("pitaya.handler.messages.compression", "connection::bodies::without_compression_nothing_is_compressed"),
     (
         "pitaya.handler.messages.compressionthreshold",
@@ -81,10 +83,19 @@ const COVERED: [(&str, &str); 27] = [
     ),
 ];
 
+/// The rows of the engine and of all adapters.
+fn all_rows() -> Vec<&'static dyn Row> {
+    settings::rows().into_iter().chain(Cluster::from_config().settings().iter().copied()).collect()
+}
+
+fn covered() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COVERED.into_iter().chain(adapters::COVERED)
+}
+
 #[test]
 fn each_row_has_a_test() {
-    let rows: Vec<_> = settings::rows().iter().map(|row| row.name()).collect();
-    assert_eq!(rows, COVERED.map(|(name, _)| name));
+    let rows: Vec<_> = all_rows().iter().map(|row| row.name()).collect();
+    assert_eq!(rows, covered().map(|(name, _)| name).collect::<Vec<_>>());
 }
 
 struct Account;
@@ -133,6 +144,10 @@ async fn described(settings: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Res
     settings(desk().acceptor(acceptor)).build()
 }
 
+fn clustered(builder: ServerBuilder) -> ServerBuilder {
+    builder.cluster(Cluster::from_config())
+}
+
 fn config_errors(built: Result<Server, BuildError>) -> Vec<ConfigError> {
     let error = built.expect_err("the settings are wrong");
     let of_config = |problem: &Problem| match problem {
@@ -157,6 +172,7 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.packet.maxsize", "-1"),
         ("pitaya.packet.timeout", "0s"),
         ("pitaya.handler.messages.maxinflated", "much"),
+        ("pitaya.handler.panictext", "loud"),
         ("pitaya.handler.messages.compression", "lzma"),
         ("pitaya.handler.messages.compressionthreshold", "-5"),
         ("pitaya.buffer.agent.messages", "0"),
@@ -181,19 +197,22 @@ async fn values_that_are_not_allowed_are_told_with_key_value_and_what_is_allowed
         ("pitaya.shutdown.graceperiod", "-1s"),
         ("pitaya.groups.memory.tickduration", "0s"),
     ];
+    let cases = || cases.into_iter().chain(adapters::WRONG);
+    let secret: Vec<_> = all_rows().iter().filter(|row| row.is_secret()).map(|row| row.name()).collect();
     // One by one, and all at once.
-    for (key, text) in cases {
-        let errors = config_errors(described(|builder| builder.set_text(key, text)).await);
+    for (key, text) in cases() {
+        let errors = config_errors(described(|builder| clustered(builder).set_text(key, text)).await);
         let [ConfigError::Invalid { name, value, allowed, .. }] = &errors[..] else {
             panic!("{key} = {text}: {errors:?}")
         };
-        assert_eq!((*name, value.as_str()), (key, text));
+        let shown = if secret.contains(&key) { "***" } else { text };
+        assert_eq!((*name, value.as_str()), (key, shown));
         assert!(!allowed.is_empty());
     }
-    let all = described(|builder| cases.into_iter().fold(builder, |builder, (key, text)| builder.set_text(key, text)));
-    assert_eq!(config_errors(all.await).len(), cases.len());
-    for (row, _) in COVERED {
-        assert!(cases.iter().any(|(key, _)| *key == row), "{row} has no wrong value here");
+    let all = described(|builder| cases().fold(clustered(builder), |builder, (key, text)| builder.set_text(key, text)));
+    assert_eq!(config_errors(all.await).len(), cases().count());
+    for (row, _) in covered().filter(|(row, _)| !adapters::ANY_TEXT.contains(row)) {
+        assert!(cases().any(|(key, _)| key == row), "{row} has no wrong value here");
     }
 }
 

@@ -142,6 +142,11 @@ impl Pipes {
         self.0.send(incoming).await.unwrap_or_else(|_| panic!("the acceptor is gone"));
     }
 
+    /// Whether nobody accepts clients any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     pub(crate) async fn raw(&self) -> Raw<DuplexStream> {
         self.raw_with(Self::CAPACITY).await
     }

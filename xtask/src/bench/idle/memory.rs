@@ -13,16 +13,16 @@ use crate::bench::server::Server;
 use std::time::Duration;
 
 /// Connections that are there before the first look.
-const FIRST: usize = 500;
+pub(super) const FIRST: usize = 500;
 
 /// Heartbeats that each connection answers after its large push, before the server's memory is looked at.
-const HEARTBEATS: u32 = 2;
+pub(super) const HEARTBEATS: u32 = 2;
 
 /// Between two heartbeats, in seconds: short, so that the measurement is.
-const HEARTBEAT: &str = "5";
+pub(super) const HEARTBEAT: &str = "5";
 
 /// How long the server then has for what it does after the last of them.
-const QUIET: Duration = Duration::from_millis(500);
+pub(super) const QUIET: Duration = Duration::from_millis(500);
 
 /// What was measured on one transport.
 #[derive(Clone, Debug)]

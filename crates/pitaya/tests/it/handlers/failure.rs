@@ -314,6 +314,21 @@ async fn a_panic_in_a_handler_or_an_argument_is_an_error_answer_and_the_connecti
     assert_eq!(recorder.value("handler.response_time_ns{game.mine.at_once,failed,request,PIT-500}"), 6);
 }
 
+/// As Go Pitaya does.
+#[tokio::test]
+async fn a_panic_is_answered_with_its_text_where_the_setting_says_so() {
+    for builder in [
+        Server::frontend("game").set(&pitaya::settings::PANIC_TEXT, true),
+        Server::frontend("game").preset(pitaya::config::Preset::GoV2),
+        Server::frontend("game").preset(pitaya::config::Preset::GoV3),
+    ] {
+        // The function around it sees the same error.
+        let server = serve(builder.handlers(Mine).after(|_, reply| async { reply })).await;
+        let error = refused(server.client().await.request_bytes("mine.at_once", "str").await);
+        assert_eq!((error.code.as_str(), error.message.as_str()), (code::UNKNOWN, SECRET));
+    }
+}
+
 /// A layer whose endpoint panics in `call`: not even a future is made.
 struct Early;
 

@@ -5,6 +5,7 @@ use pitaya::{
     settings,
 };
 
+use super::all_rows;
 use crate::support::ConfigFile;
 
 /// All presets side by side: a change of a default is a change of `presets.txt`, which somebody has to see. A new row is one
@@ -18,7 +19,7 @@ fn the_defaults_of_all_presets_are_those_of_the_table() {
     };
     let mut table =
         line("key", columns.clone().map(|preset| preset.map_or("default", Preset::name).to_owned()).collect());
-    table.extend(Table::new(settings::rows()).rows().iter().map(|row| {
+    table.extend(Table::new(all_rows()).rows().iter().map(|row| {
         let defaults = columns.clone().map(|preset| row.default_text(preset));
         line(row.name(), defaults.map(|text| if text.is_empty() { "(empty)".to_owned() } else { text }).collect())
     }));
@@ -27,7 +28,7 @@ fn the_defaults_of_all_presets_are_those_of_the_table() {
 
 #[test]
 fn a_preset_is_chosen_by_file_environment_and_code_and_switches_every_default() {
-    let table = Table::new(settings::rows());
+    let table = Table::new(all_rows());
     for preset in Preset::ALL {
         let file = ConfigFile::new("yaml", &format!("pitaya:\n  preset: {}", preset.name()));
         let (mut by_file, mut by_environment, mut by_code, mut by_text) =
@@ -40,7 +41,8 @@ fn a_preset_is_chosen_by_file_environment_and_code_and_switches_every_default() 
             let config = table.resolve(sources).unwrap();
             assert_eq!(config.get(&PRESET), Some(preset));
             for (row, line) in table.rows().iter().zip(config.report().lines()).skip(1) {
-                assert_eq!(line.value, row.default_text(Some(preset)), "{}", row.name());
+                let shown = if row.is_secret() { "***".to_owned() } else { row.default_text(Some(preset)) };
+                assert_eq!(line.value, shown, "{}", row.name());
                 let own = row.has_default_of(preset);
                 assert_eq!(line.source, if own { Source::Preset(preset) } else { Source::Default }, "{}", row.name());
             }
@@ -56,7 +58,7 @@ fn a_preset_of_a_file_can_be_taken_back() {
         let mut sources = Sources::default();
         sources.file(file.path());
         sources.environment([("PITAYA_PRESET", text)]);
-        Table::new(settings::rows()).resolve(sources).unwrap()
+        Table::new(all_rows()).resolve(sources).unwrap()
     };
     assert_eq!(with("none").get(&settings::OUTBOX_MESSAGES), 16_384);
     assert_eq!(with("docs-2020").get(&settings::DISPATCH_CONCURRENCY), 15);

@@ -131,7 +131,7 @@ async fn the_signals_of_the_process_stop_and_hurry() {
     let app = server.app();
     let serving = tokio::task::spawn(server.serve().with_signals().into_future());
     // It listens for signals from then on.
-    eventually("it has started", || app.is_ready()).await;
+    soon("it has started", app.ready()).await;
     let mut raw = pipes.established().await;
     terminate();
     eventually("it stops", || !app.is_ready()).await;

@@ -1,0 +1,105 @@
+//! A message whose server has gone: tried once more if it is proved that nobody got it, and never if it is not.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use pitaya::{Error, ServerBuilder, ServerId, cluster::Routing};
+use pitaya_protocol::Message;
+use serde_json::json;
+
+use super::{
+    Node, Shared, World, acquainted,
+    adapters::{ghost, with_ghosts},
+    in_each_world, request,
+};
+use crate::support::{Events, eventually};
+
+/// A gate that knows servers which have gone without a word.
+fn haunted(world: &World, ghosts: &[(&str, &str)]) -> ServerBuilder {
+    let ghosts = ghosts.iter().map(|(kind, id)| ghost(kind, id)).collect();
+    world.of_with(with_ghosts(world.wiring(), ghosts), pitaya::Server::frontend("gate").id("g1"))
+}
+
+/// Chooses the first by name, and writes down among which.
+fn first_by_name(builder: ServerBuilder, kind: &str, asked: &Events) -> ServerBuilder {
+    let asked = asked.clone();
+    builder.router(kind, move |routing: Routing| {
+        let mut ids: Vec<_> = routing.servers().iter().map(|server| server.id.to_string()).collect();
+        ids.sort();
+        asked.add(ids.join(" "));
+        async move { ServerId::try_from(ids[0].as_str()).map_err(Error::internal) }
+    })
+}
+
+async fn a_message_whose_server_is_gone_goes_to_the_next_one_once(world: &World) {
+    const MESSAGES: usize = 20;
+    let (asked, shared) = (Events::default(), Arc::<Shared>::default());
+    let gate = first_by_name(haunted(world, &[("room", "r0")]), "room", &asked);
+    let (gate, one) = (Node::start(gate, true).await, Node::start(world.room("r1", &shared), false).await);
+    let two = Node::start(world.room("r2", &shared), false).await;
+    eventually("the gate knows all three", || gate.app.servers().of_kind("room").len() == 3).await;
+    let mut raw = gate.client().await;
+    for count in 0..MESSAGES {
+        assert_eq!(request(&mut raw, "room.room.count", "").await, Ok(json!(count)));
+        raw.send_message(&Message::notify("room.room.note", format!("\"note {count}\""))).await;
+    }
+    eventually("the notifies have arrived", || shared.events.all().len() >= MESSAGES).await;
+    assert_eq!(request(&mut raw, "room.room.count", "").await, Ok(json!(MESSAGES)), "each was run once");
+    assert!(shared.events.all().iter().cloned().eq((0..MESSAGES).map(|count| format!("note {count}"))));
+    let (all, rest) = ("r0 r1 r2", "r1 r2");
+    assert_eq!([all, rest].map(|among| asked.count(among)), [2 * MESSAGES + 1; 2], "{:?}", asked.all());
+    drop((one, two));
+}
+
+/// The second server may be gone as well: the client is told, and no third is tried.
+async fn when_the_next_server_is_gone_too_the_client_is_told(world: &World) {
+    let asked = Events::default();
+    let ghosts = [("vault", "v1"), ("shop", "s1"), ("shop", "s2"), ("shop", "s3"), ("inn", "i1"), ("inn", "i2")];
+    let gate = first_by_name(haunted(world, &ghosts), "shop", &asked);
+    let gate = Node::start(first_by_name(gate, "vault", &asked), true).await;
+    let mut raw = gate.client().await;
+    for (route, last) in [("vault.vault.open", "v1"), ("shop.shop.buy", "s2")] {
+        let error = request(&mut raw, route, "").await.unwrap_err();
+        let metadata = json!({"peer.id": last, "route": route, "server": "g1"});
+        let text = format!("server {last} does not listen");
+        assert_eq!(error, json!({"code": "PIT-500", "msg": text, "metadata": metadata}));
+    }
+    assert_eq!(asked.all(), ["v1", "s1 s2 s3", "s2 s3"]);
+    assert_eq!(request(&mut raw, "inn.inn.sleep", "").await.unwrap_err()["code"], "PIT-500");
+    // A route of this server is still answered.
+    assert_eq!(request(&mut raw, "gate.inn.sleep", "").await.unwrap_err()["code"], "PIT-404");
+}
+
+/// Nobody knows whether it was run, so it is not run again: neither after a time-out nor after an error that reads like one
+/// of the transport.
+async fn what_may_have_been_delivered_is_not_sent_again(world: &World) {
+    let shared = Arc::<Shared>::default();
+    let gate = Node::start(world.gate("g1"), true).await;
+    let one = Node::start(world.room("r1", &shared).handlers(Liar), false).await;
+    let two = Node::start(world.room("r2", &shared).handlers(Liar), false).await;
+    acquainted(&[&gate, &one, &two]).await;
+    let mut raw = gate.client().await;
+    let late = request(&mut raw, "room.room.never", "").await.unwrap_err();
+    assert_eq!(late["code"], "PIT-408");
+    for _ in 0..10 {
+        let lie = request(&mut raw, "room.liar.gone", "").await.unwrap_err();
+        assert_eq!(lie["msg"], "server r1 does not listen");
+    }
+    assert_eq!(shared.calls.load(Ordering::SeqCst), 1 + 10, "each was run once");
+}
+
+struct Liar;
+
+#[pitaya::handlers(name = "liar")]
+impl Liar {
+    #[request]
+    async fn gone(&self, shared: pitaya::extract::State<Shared>) -> pitaya::Result<()> {
+        shared.calls.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new("PIT-500", "server r1 does not listen"))
+    }
+}
+
+in_each_world!(
+    a_message_whose_server_is_gone_goes_to_the_next_one_once,
+    when_the_next_server_is_gone_too_the_client_is_told,
+    what_may_have_been_delivered_is_not_sent_again,
+);
