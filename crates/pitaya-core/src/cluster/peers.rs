@@ -318,20 +318,14 @@ impl Peers {
         self.publish(Topic::Push(frontend, uid), &push).await
     }
 
-    /// The error of a call without answer: it says what was called, and where. A time-out says it as Go does
-    /// (protocol.md 3.5).
+    /// The error of a call without answer: it says what was called, by whom, and where (protocol.md 3.5).
     fn unanswered(&self, error: RpcError, route: &str, server: &ServerInfo) -> Error {
-        let error_of_timeout = |timeout: Duration| {
-            Error::from(RpcError::Timeout(timeout))
-                .with("timeout", timeout.show())
-                .with("server", &self.me().id)
-                .with("peer.id", &server.id)
-        };
-        let error = match error {
-            RpcError::Timeout(timeout) => error_of_timeout(timeout),
-            error => Error::from(error).with("server", &server.id),
-        };
-        error.with("route", route)
+        let timeout = if let RpcError::Timeout(timeout) = &error { Some(timeout.show()) } else { None };
+        let error = Error::from(error).with("route", route).with("server", &self.me().id).with("peer.id", &server.id);
+        match timeout {
+            Some(timeout) => error.with("timeout", timeout),
+            None => error,
+        }
     }
 
     fn me(&self) -> &Arc<ServerInfo> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pitaya_core::{
-    cluster::{RpcClient as _, RpcError, Topic},
+    cluster::{RpcClient as _, RpcError, RpcServer as _, Topic},
     config::Preset,
 };
 use pitaya_fixtures::{Nats, Proxy};

@@ -367,7 +367,7 @@ impl<'a> Replay<'a> {
 pub(crate) async fn registered(etcd: &Etcd, key: &str, ttl: u64) -> Value {
     let mut value: Value = serde_json::from_str(&etcd.get(key).await.unwrap()).unwrap();
     let metadata = value["metadata"].as_object_mut().unwrap();
-    metadata.retain(|key, _| !matches!(key.as_str(), "pitaya-rs" | "handlers"));
+    metadata.retain(|key, _| !matches!(key.as_str(), "pitaya-rs" | "handlers" | "instance"));
     assert!(value["hostname"].as_str().is_some_and(|host| !host.is_empty()));
     // That of the recorder.
     value["hostname"] = json!("vm");

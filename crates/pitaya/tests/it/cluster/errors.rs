@@ -212,8 +212,8 @@ const ELSEWHERE: &[Kind] = &[
     kind("full.faults.fine", "PIT-429", "*"),
     Kind {
         route: "gone.faults.fine",
-        code: "PIT-500",
-        text: "server gone-1 does not listen",
+        code: "PIT-000",
+        text: "nats: no responders available for request",
         metadata: &[("peer.id", "gone-1"), ("route", "gone.faults.fine"), ("server", "{gate}-1")],
     },
     kind("", "PIT-400", "route field can not be empty"),

@@ -110,12 +110,12 @@ async fn k23_a_remote_that_is_too_slow_is_given_up() {
     let start = Instant::now();
     let late = gate.app.rpc("room.slow.sleep", number(0)).reply::<()>().await.unwrap_err();
     assert_eq!((late.code(), late.metadata()["route"].as_str()), ("PIT-408", "room.slow.sleep"));
-    assert_eq!(late.metadata()["server"], "r1");
+    assert_eq!(late.metadata()["peer.id"], "r1");
     assert!((300..5_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     // A client's message has the same time.
     let mut raw = gate.client().await;
     let late = request(&mut raw, "room.room.never", "").await.unwrap_err();
-    assert_eq!((&late["code"], &late["metadata"]["server"]), (&json!("PIT-408"), &json!("r1")));
+    assert_eq!((&late["code"], &late["metadata"]["peer.id"]), (&json!("PIT-408"), &json!("r1")));
 }
 
 /// Either end: the server stops by itself, and says why.
