@@ -156,13 +156,20 @@ pub(crate) fn texts(list: &Mutex<Vec<Bytes>>) -> Vec<String> {
     list.lock().unwrap().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
 }
 
+impl Seen {
+    /// Keeps a task where it is. Other tasks of its thread go on.
+    fn block(&self) {
+        tokio::task::block_in_place(|| drop(self.blocked.lock().unwrap()));
+    }
+}
+
 impl RpcService for Seen {
     /// `keep` is not answered, `block` waits until the test says so, `large <n>` is answered with so many bytes, `panic` panics, the rest is echoed.
     fn request(&self, request: Bytes, responder: Responder) {
         self.requests.lock().unwrap().push(request.clone());
         match std::str::from_utf8(&request).unwrap_or_default().split(' ').collect::<Vec<_>>()[..] {
             ["keep"] => self.kept.lock().unwrap().push(responder),
-            ["block"] => drop(self.blocked.lock().unwrap()),
+            ["block"] => self.block(),
             ["panic"] => panic!("on purpose"),
             ["large", len] => {
                 let answer = vec![b'x'; len.parse().unwrap()];
@@ -176,7 +183,7 @@ impl RpcService for Seen {
         let blocks = push == "block";
         self.pushes.lock().unwrap().push(push);
         if blocks {
-            drop(self.blocked.lock().unwrap());
+            self.block();
         }
     }
 
