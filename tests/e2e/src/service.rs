@@ -147,7 +147,7 @@ fn user(body: &Bytes) -> Result<Uid> {
 
 async fn bind_and_join(app: &App, session: &Session, uid: Uid) -> Result<Bytes> {
     bind(session, uid.clone()).await?;
-    app.group(GROUP).add(&uid).await.map_err(not_a_member)?;
+    app.group(GROUP).add(&uid).await.map_err(|error| not_a_member(&error))?;
     Ok(Bytes::from_static(b"ack"))
 }
 
@@ -155,6 +155,6 @@ async fn bind(session: &Session, uid: Uid) -> Result<()> {
     session.bind(uid).await.map_err(|error| Error::new("PIT-444", error.message().to_owned()))
 }
 
-fn not_a_member(error: GroupError) -> Error {
+fn not_a_member(error: &GroupError) -> Error {
     Error::new("PIT-441", error.to_string())
 }
