@@ -73,7 +73,7 @@ impl World {
             panic!("the {kind} has ended before it was ready");
         };
         timeout(PATIENCE, ready).await.unwrap();
-        let log = tokio::task::spawn(async move {
+        let log = tokio::spawn(async move {
             // The end of the process ends it.
             drop(tokio::io::copy(lines.get_mut(), &mut tokio::io::sink()).await);
         });
