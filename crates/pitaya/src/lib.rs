@@ -38,3 +38,8 @@ pub mod prelude {
     #[cfg(feature = "validate")]
     pub use crate::extract::Valid;
 }
+
+/// The code of the guide for those who come from Go is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating.md")]
+mod migrating {}
