@@ -120,10 +120,15 @@ impl Subscriptions {
         if *count == 0 {
             self.users.remove(uid);
             for attached in &mut self.attached {
-                // On a broken connection nobody takes anything from a full queue. Then it ends as soon as there is room.
-                let patience = attached.patience();
+                // On a broken connection nobody takes anything from a full queue, so it is not waited for, not even for the
+                // tick of a timer: many users leave at once. The library ends the subscription when there is room.
+                let up = attached.connection.health().borrow().up;
                 for handle in attached.users.remove(uid).into_iter().flatten() {
-                    drop(timeout(patience, handle.end()).await);
+                    if up {
+                        drop(timeout(PATIENCE, handle.end()).await);
+                    } else {
+                        drop(handle);
+                    }
                 }
             }
         }

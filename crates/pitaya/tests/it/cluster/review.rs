@@ -14,16 +14,18 @@ use pitaya::{
     Session, Uid,
     cluster::{
         Adapters, ClusterContext, Discovery, Metadata, Responder, Routing, RpcServer, RpcService, Sticky, Wiring,
+        protos,
     },
     config::Config,
     extract::State,
     handlers, remotes,
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{Node, Room, Shared, Text, World, acquainted, in_each_world, request, text};
-use crate::support::{Events, eventually, soon};
+use crate::support::{Events, PATIENCE, eventually, soon};
 
 /// Where handlers wait until the test lets them go on.
 #[derive(Default)]
@@ -410,17 +412,31 @@ async fn a_call_whose_time_is_over_before_its_turn_is_not_run() {
     let calling = async {
         let late = async {
             gates.arrived(1).await;
-            let error = call("late").timeout(Duration::from_millis(200)).reply::<()>().await.unwrap_err();
-            assert_eq!(error.code(), "PIT-408");
+            // Its caller waits for longer than it says, to hear what the other server makes of it.
+            let request = protos::Request {
+                r#type: protos::RpcType::User.into(),
+                msg: Some(protos::Msg {
+                    route: "room.where.hold".into(),
+                    data: text("late").0.encode_to_vec().into(),
+                    ..protos::Msg::default()
+                }),
+                metadata: Bytes::from_static(b"{\"reqTimeout\":\"200ms\"}"),
+                ..protos::Request::default()
+            };
+            let client = &gate.app.peers().unwrap().adapters().client;
+            let answer = client.call(room.app.server(), request.encode_to_vec().into(), PATIENCE).await.unwrap();
+            let error = protos::Response::decode(answer).unwrap().into_result().unwrap_err();
+            // What the one who is called says (protocol.md 6.3).
+            assert_eq!((error.code(), error.message()), ("PIT-500", "rpc client: request timeout"));
             gates.go.notify_waiters();
         };
-        let (first, ()) = tokio::join!(call("first").reply::<()>(), late);
+        let (first, ()) = tokio::join!(call("first").timeout(PATIENCE).reply::<()>(), late);
         first.unwrap();
         let last = async {
             gates.arrived(2).await;
             gates.go.notify_waiters();
         };
-        let (last, ()) = tokio::join!(call("last").reply::<()>(), last);
+        let (last, ()) = tokio::join!(call("last").timeout(PATIENCE).reply::<()>(), last);
         last.unwrap();
     };
     soon("the calls", calling).await;
