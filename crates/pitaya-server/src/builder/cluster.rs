@@ -97,9 +97,13 @@ impl ServerBuilder {
     }
 
     /// Chooses the servers of a type: for clients' messages, and for calls that name the type only. Without a router, any of
-    /// them is chosen. A second router for a type replaces the first.
+    /// them is chosen. A second router for a type replaces the first, with a warning in the log.
     pub fn router(mut self, kind: impl Into<String>, router: impl Router) -> Self {
-        self.cluster.routers.insert(kind.into(), Arc::new(router));
+        let kind = kind.into();
+        if self.cluster.routers.contains_key(&kind) {
+            tracing::warn!(kind, "the router of this type is replaced by another");
+        }
+        self.cluster.routers.insert(kind, Arc::new(router));
         self
     }
 

@@ -9,7 +9,8 @@ use pitaya::{Error, Server, ServerBuilder, ServerId, cluster::Routing, remotes};
 use serde_json::json;
 use tokio::time::Duration;
 
-use super::{Node, Protobuf, Shared, Text, World, acquainted, in_each_world, number, request, text};
+use super::{Node, Protobuf, Shared, Sticky, Text, World, acquainted, in_each_world, number, request, text};
+use crate::support::logs;
 
 struct Who;
 
@@ -98,6 +99,21 @@ async fn a_router_sees_the_message_and_chooses_after_it_has_waited(world: &World
     acquainted(&all).await;
     let gone = request(&mut raw, "room.room.echo", "").await.unwrap_err();
     assert_eq!(gone["msg"], "the router chose r2, which is no room that is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_router_of_a_type_replaces_the_first_with_a_warning() {
+    let (logged, _guard) = logs();
+    let (world, seen, shared) = (World::bus(), Arc::<Shared>::default(), Arc::<Shared>::default());
+    let gate = routed(routed(world.gate("g1"), &seen).router("shop", Sticky), &shared);
+    let warnings = logged.all().into_iter().filter(|line| line.contains("is replaced")).collect::<Vec<_>>();
+    assert!(matches!(&warnings[..], [one] if one.contains("WARN") && one.contains("room")), "{warnings:?}");
+    let gate = Node::start(gate, true).await;
+    let room = Node::start(world.room("r2", &Arc::default()), false).await;
+    acquainted(&[&gate, &room]).await;
+    let mut raw = gate.client().await;
+    assert_eq!(request(&mut raw, "room.room.who", "").await.unwrap()["server"], "r2");
+    assert_eq!([&seen, &shared].map(|shared| shared.calls.load(Ordering::SeqCst)), [0, 1]);
 }
 
 in_each_world!(a_router_sees_the_message_and_chooses_after_it_has_waited);
