@@ -36,7 +36,7 @@ pub(crate) enum Act {
 }
 
 /// Differences that are in every recording where there is something to see: row, path.
-const EVERYWHERE: [(&str, &str); 1] = [("message-ids", "nats.headers")];
+const EVERYWHERE: [(&str, &str); 2] = [("message-ids", "nats.headers"), ("bind-again", "bind again")];
 
 struct Allowed {
     /// The row of `docs/compatibility.md` that says why.
