@@ -15,7 +15,11 @@ use pitaya::{
     Cluster, Server, ServerBuilder, TcpAcceptor,
     config::{self, Preset},
 };
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// What the suite waits for on stderr before it connects.
 const READY: &str = "all modules started!";
@@ -39,8 +43,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let level = if args.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    log(args.debug);
     match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,6 +51,15 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs to stderr. Only the framework says more with `debug`: the suite reads ten lines a second until it finds [`READY`],
+/// and the frames of HTTP/2 are a hundred.
+fn log(debug: bool) {
+    let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let targets = Targets::new().with_default(LevelFilter::INFO).with_target("pitaya", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(targets).init();
 }
 
 async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
