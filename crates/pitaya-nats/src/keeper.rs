@@ -90,9 +90,16 @@ pub(crate) async fn start<E: End>(
         Error::new(code::INTERNAL, format!("no connection to NATS at {addresses} ({key}): {reason}"))
     };
     let (connection, echo) = connector.open(&options.addresses).await.map_err(failed)?;
-    let attached = timeout(options.timeout, end.attach(Arc::clone(&connection), echo)).await;
-    attached.map_err(|_| failed("timed out".into()))?.map_err(|error| failed(error.to_string()))?;
+    // Who has the id of a server that has crashed is called in the moment in which it subscribes, and has to answer.
     link.set(Arc::clone(&connection));
+    let attached = timeout(options.timeout, end.attach(Arc::clone(&connection), echo)).await;
+    let attached = attached
+        .map_err(|_| failed("timed out".into()))
+        .and_then(|attached| attached.map_err(|error| failed(error.to_string())));
+    if let Err(error) = attached {
+        link.close();
+        return Err(error);
+    }
     let keeper = Keeper { connector, link, end, context: context.clone(), connection, leaving: None };
     context.tasks.spawn("connection to NATS", keeper.run());
     Ok(())

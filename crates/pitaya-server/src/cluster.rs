@@ -51,8 +51,8 @@ impl Cluster {
         Self { peers, remotes, unique, running: Arc::new(running), seats: Arc::new(seats), dropped }
     }
 
-    /// Connects, and takes what the other servers send.
-    pub(crate) async fn start(&self, engine: &Arc<Engine>) -> Result<()> {
+    /// Connects, so that the other servers can be called. The service is for [`take_calls`](Self::take_calls).
+    pub(crate) async fn start(&self, engine: &Arc<Engine>) -> Result<Arc<dyn RpcService>> {
         let context = self.peers.context();
         let adapters = self.peers.adapters();
         let remote = RemoteService::new(engine);
@@ -60,8 +60,14 @@ impl Cluster {
         let service: Arc<dyn RpcService> = Arc::new(Handle(remote));
         self.peers.set_service(Arc::downgrade(&service));
         adapters.client.start(context).await?;
-        adapters.server.start(context, service).await?;
-        adapters.discovery.start(context).await
+        adapters.discovery.start(context).await?;
+        Ok(service)
+    }
+
+    /// Takes what the other servers send. One that comes back under the id of a crashed one is called before it has
+    /// registered, so this has to wait until its modules and components are there.
+    pub(crate) async fn take_calls(&self, service: Arc<dyn RpcService>) -> Result<()> {
+        self.peers.adapters().server.start(self.peers.context(), service).await
     }
 
     /// Lets the other servers see this one.

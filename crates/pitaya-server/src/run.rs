@@ -74,19 +74,33 @@ pub(crate) async fn run(
     }
 }
 
-/// Joins the cluster, if there is one, and starts modules and components. None if the cluster cannot be joined.
+/// Connects to the cluster, if there is one, starts modules and components, and takes calls of other servers then. None if
+/// the cluster cannot be joined.
 async fn start(
     engine: &Arc<Engine>,
     initialised: &mut usize,
     of_cluster: &mut Option<Error>,
 ) -> Option<Result<(), Failure>> {
-    if let Some(cluster) = &engine.cluster
-        && let Err(error) = cluster.start(engine).await
-    {
-        *of_cluster = Some(error);
-        return None;
+    let Some(cluster) = &engine.cluster else {
+        return Some(engine.parts.start(&engine.app, initialised).await);
+    };
+    let service = match cluster.start(engine).await {
+        Ok(service) => service,
+        Err(error) => {
+            *of_cluster = Some(error);
+            return None;
+        }
+    };
+    if let Err(failure) = engine.parts.start(&engine.app, initialised).await {
+        return Some(Err(failure));
     }
-    Some(engine.parts.start(&engine.app, initialised).await)
+    match cluster.take_calls(service).await {
+        Ok(()) => Some(Ok(())),
+        Err(error) => {
+            *of_cluster = Some(error);
+            None
+        }
+    }
 }
 
 /// Serves until it is told to stop, or cannot stay in its cluster.

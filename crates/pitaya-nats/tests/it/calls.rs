@@ -1,6 +1,6 @@
 //! Calls and their answers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{
@@ -29,6 +29,35 @@ async fn a_call_is_answered_by_the_server_that_it_names() {
     assert_eq!(r1.call(&r1, "").await.unwrap(), "");
     assert_eq!(texts(&r1.seen.requests), ["one", ""]);
     assert!(r2.seen.requests.lock().unwrap().is_empty());
+}
+
+/// A server that comes back under its id is known to the others all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_answers_from_its_first_call_on() {
+    let nats = Nats::start().await;
+    let c1 = Arc::new(Node::start("connector", "c1", &nats.url()).await);
+    for round in 0..10 {
+        let id = format!("r{round}");
+        let mut room = ServerInfo::frontend("room").unwrap();
+        room.id = id.as_str().try_into().unwrap();
+        let callers = (0..16).map(|_| {
+            let (c1, room) = (Arc::clone(&c1), room.clone());
+            tokio::spawn(async move {
+                loop {
+                    match c1.client.call(&room, Bytes::from_static(b"hello"), Duration::from_secs(5)).await {
+                        Err(RpcError::NotDelivered(_)) => tokio::task::yield_now().await,
+                        other => return other,
+                    }
+                }
+            })
+        });
+        let callers: Vec<_> = callers.collect();
+        let started = Node::start("room", &id, &nats.url()).await;
+        for answer in soon(join_all(callers)).await {
+            assert_eq!(answer.unwrap().unwrap(), "hello", "round {round}");
+        }
+        drop(started);
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod handlers;
 mod hooks;
 mod lifecycle;
 mod liveness;
+mod migrating;
 mod ordering;
 mod parts;
 mod pipelines;

@@ -7,13 +7,16 @@ use std::sync::{
 
 use pitaya::{
     App, Bytes, Component, Context, Error, Json, Lifecycle, Next, Parts, Problem, Protobuf, Reply, Request, Result,
-    Server, ServerId, Session, cluster::Metadata, extract::State, from_fn, handlers, remotes, settings,
+    Server, ServerId, ServerInfo, Session, cluster::Metadata, extract::State, from_fn, handlers, remotes, settings,
 };
 use serde_json::json;
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant},
+};
 
 use super::{Node, Number, Shared, Text, World, acquainted, in_each_world, number, request, text};
-use crate::support::Events;
+use crate::support::{Events, eventually};
 
 struct Math;
 
@@ -155,6 +158,48 @@ impl Lifecycle for Hall {
         self.events.add("shutdown");
         Ok(())
     }
+}
+
+/// A component that is not there before it is told so.
+struct Slow {
+    starting: AtomicUsize,
+    go: Notify,
+}
+
+#[remotes(name = "slow")]
+impl Slow {
+    #[remote]
+    async fn started(&self) -> Protobuf<Number> {
+        Protobuf(Number { value: self.starting.load(Ordering::SeqCst) as i64 })
+    }
+}
+
+impl Lifecycle for Slow {
+    async fn init(&self, _app: &App) -> Result<()> {
+        self.starting.store(1, Ordering::SeqCst);
+        self.go.notified().await;
+        self.starting.store(2, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// A server that comes back under the id of one that has crashed is in the lists of the others all the time.
+async fn nothing_is_called_before_it_is_initialised(world: &World) {
+    let gate = Node::start(world.gate("g1"), true).await;
+    let mut crashed = ServerInfo::backend("hall").unwrap();
+    crashed.id = "h1".try_into().unwrap();
+    gate.app.peers().unwrap().context().servers.add(crashed);
+
+    let slow = Arc::new(Slow { starting: AtomicUsize::new(0), go: Notify::new() });
+    let node = tokio::spawn(Node::start(world.of(Server::backend("hall").id("h1")).remotes(Arc::clone(&slow)), false));
+    eventually("its start has begun", || slow.starting.load(Ordering::SeqCst) == 1).await;
+    let early = gate.app.rpc("hall.slow.started", number(0)).reply::<Protobuf<Number>>().await.unwrap_err();
+    assert_ne!(early.code(), "PIT-408", "{early}");
+    slow.go.notify_one();
+    let node = node.await.unwrap();
+    let Protobuf(started) = gate.app.rpc("hall.slow.started", number(0)).reply::<Protobuf<Number>>().await.unwrap();
+    assert_eq!(started.value, 2);
+    node.stop().await.unwrap();
 }
 
 /// F115, F116, F118 and A.0.8.
@@ -327,6 +372,7 @@ async fn remotes_with_sessions_or_other_formats_are_refused() {
 
 in_each_world!(
     remotes_are_called_by_type_and_by_id_and_not_by_clients,
+    nothing_is_called_before_it_is_initialised,
     remotes_take_and_answer_what_they_say_and_live_once_beside_handlers,
     hooks_of_remotes_run_for_calls_and_hooks_of_handlers_for_messages,
     a_server_calls_itself_only_where_loopback_is_enabled,
