@@ -34,6 +34,7 @@
 //! assert_eq!(config.source(&TURN).to_string(), "GAME_TURN");
 //! ```
 
+pub mod checks;
 mod error;
 mod file;
 mod known;

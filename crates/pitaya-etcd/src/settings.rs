@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use pitaya_core::{
     Error, Result, ServerType,
-    config::{Config, List, Preset, Row, Setting, Text},
+    config::{
+        Config, List, Preset, Row, Setting, Text,
+        checks::{LONGEST, not_endless, not_zero},
+    },
 };
 
 /// How long one endpoint may take until it is connected and serves (K01).
@@ -66,7 +69,10 @@ pub static HEARTBEAT_TTL: Setting<Duration> = Setting::new(
      three times as often.",
 )
 .aliases(&["pitaya.cluster.sd.etcd.heartbeat.ttl"])
-.checked(|ttl| if ttl.as_secs() == 0 { Err("at least one second") } else { Ok(()) });
+.checked(|ttl| {
+    let fits = ttl.as_secs() > 0 && *ttl <= LONGEST;
+    fits.then_some(()).ok_or("at least one second, at most ten years")
+});
 
 /// How long registering again may take (K06).
 pub static GRANT_TIMEOUT: Setting<Option<Duration>> = Setting::new(
@@ -79,7 +85,10 @@ pub static GRANT_TIMEOUT: Setting<Option<Duration>> = Setting::new(
     (Preset::GoV2, Some(Duration::from_secs(60))),
     (Preset::GoV3, Some(Duration::from_secs(60))),
 ])
-.checked(|timeout| if *timeout == Some(Duration::ZERO) { Err("more than zero, or none") } else { Ok(()) });
+.checked(|timeout| {
+    let fits = timeout.is_none_or(|timeout| not_zero(&timeout).is_ok());
+    fits.then_some(()).ok_or("more than zero, at most ten years, or none")
+});
 
 /// How often registering again may fail (K07).
 pub static GRANT_MAX_RETRIES: Setting<Option<usize>> = Setting::new(
@@ -104,7 +113,8 @@ pub static REVOKE_TIMEOUT: Setting<Duration> = Setting::new(
     Duration::from_secs(60),
     "How long a stopping server tries to take its key out of etcd; after that it lets its lease run out.",
 )
-.presets(&[(Preset::GoV2, Duration::from_secs(5)), (Preset::GoV3, Duration::from_secs(5))]);
+.presets(&[(Preset::GoV2, Duration::from_secs(5)), (Preset::GoV3, Duration::from_secs(5))])
+.checked(not_endless);
 
 /// Whether renewals are logged (K10).
 pub static HEARTBEAT_LOG: Setting<bool> = Setting::new(
@@ -139,7 +149,8 @@ pub static SHUTDOWN_DELAY: Setting<Duration> = Setting::new(
     "How long a stopping server still answers the others after it has taken its key out of etcd; none if it knows no others.",
 )
 .aliases(&["pitaya.cluster.sd.etcd.shutdown.delay"])
-.presets(&[(Preset::GoV2, Duration::from_millis(300)), (Preset::GoV3, Duration::from_millis(300))]);
+.presets(&[(Preset::GoV2, Duration::from_millis(300)), (Preset::GoV3, Duration::from_millis(300))])
+.checked(not_endless);
 
 const NO_TYPES: &[Text] = &[];
 
@@ -205,8 +216,4 @@ pub fn blacklist(config: &Config) -> Result<Vec<ServerType>> {
         ServerType::try_from(name.as_ref()).map_err(named)
     });
     types.collect()
-}
-
-fn not_zero(value: &Duration) -> Result<(), &'static str> {
-    if value.is_zero() { Err("more than zero") } else { Ok(()) }
 }

@@ -37,6 +37,9 @@ use crate::{
     settings,
 };
 
+/// Room for what a server adds to its metadata by itself, in bytes of JSON.
+const OWN_METADATA: usize = 1024;
+
 /// Describes a server. Nothing is decided by the order of calls, but the order of layers, steps and acceptors.
 #[must_use = "a description becomes a server with `build`"]
 pub struct ServerBuilder {
@@ -394,6 +397,10 @@ impl ServerBuilder {
             info.id = id;
         }
         info.metadata.clone_from(&self.cluster.metadata);
+        let (len, limit) = (info.to_json().len(), ServerInfo::MAX_JSON_LEN - OWN_METADATA);
+        if len > limit {
+            problems.push(Problem::Metadata { len, limit });
+        }
         Some(info)
     }
 

@@ -58,6 +58,14 @@ pub enum Problem {
         /// What was asked for.
         what: &'static str,
     },
+    /// What the server tells the others of itself is longer than they read.
+    #[error("the server as JSON, with its metadata, has {len} bytes; other servers read {limit}")]
+    Metadata {
+        /// Its length.
+        len: usize,
+        /// The longest that is read.
+        limit: usize,
+    },
     /// The adapters of the cluster cannot be made.
     #[error("cluster: {0}")]
     Cluster(Error),

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::Fuse};
+use futures_util::{
+    FutureExt as _,
+    future::{Fuse, FusedFuture as _},
+};
 use pitaya_core::{BoxFuture, CloseReason, Error, Phase, Result as CoreResult};
 use tokio::{runtime::Handle, time::MissedTickBehavior};
 
@@ -44,10 +47,19 @@ pub(crate) async fn run(
     tracing::info!("stopping");
     engine.app.set_ready(false);
     if let Some(cluster) = &engine.cluster {
-        cluster.leave().await;
+        tokio::select! {
+            () = cluster.leave() => {}
+            () = &mut hurry => {
+                tracing::info!("no longer waiting for the other servers to know");
+                if !engine.options.drain {
+                    // As without a cluster, where handlers are what is waited for first.
+                    hurry = std::future::ready(()).boxed().fuse();
+                }
+            }
+        }
     }
     engine.stop_accepting.cancel();
-    if engine.options.drain {
+    if engine.options.drain && !hurry.is_terminated() {
         tokio::select! {
             () = drain(engine) => {}
             () = &mut hurry => tracing::info!(sessions = engine.sessions.len(), "no longer waiting for clients to go"),

@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
-use pitaya_core::config::{Preset, Row, Setting, Size};
+use pitaya_core::config::{
+    Preset, Row, Setting, Size,
+    checks::{LONGEST, not_endless, not_zero},
+};
 pub use pitaya_core::extract::STRUCT_VALIDATION;
 
 /// Between two heartbeats; told to the client in the handshake. A client that is silent for two and a half intervals is
@@ -267,18 +270,6 @@ pub fn rows() -> Vec<&'static dyn Row> {
 fn whole_seconds(value: &Duration) -> Result<(), &'static str> {
     let whole = value.subsec_nanos() == 0 && !value.is_zero() && *value <= LONGEST;
     whole.then_some(()).ok_or("whole seconds, at least 1s, at most ten years (clients read an integer)")
-}
-
-/// Longer waits are none, and would overflow the clock.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-fn not_zero(value: &Duration) -> Result<(), &'static str> {
-    let fits = !value.is_zero() && *value <= LONGEST;
-    fits.then_some(()).ok_or("more than zero, at most ten years")
-}
-
-fn not_endless(value: &Duration) -> Result<(), &'static str> {
-    if *value <= LONGEST { Ok(()) } else { Err("at most ten years") }
 }
 
 fn not_none(value: &usize) -> Result<(), &'static str> {

@@ -183,7 +183,8 @@ impl Peers {
         self.0.goodbyes.stop(patience).await
     }
 
-    /// Calls a remote, and returns its encoded answer.
+    /// Calls a remote, and returns its encoded answer. Of a call by type another server is tried, once, if it is proved that
+    /// the first did not get it.
     ///
     /// # Errors
     ///
@@ -195,14 +196,25 @@ impl Peers {
         if to_itself && !self.0.options.loopback {
             return Err(Error::plain(LOCAL));
         }
-        let server = match &call.to {
-            Some(id) => self.servers().get(id).cloned().ok_or_else(|| Error::plain("server not found"))?,
-            None => {
-                let kind = ServerType::try_from(kind)?;
-                self.pick(&kind, call.context.clone(), call.route.clone(), call.data.clone(), None).await?
-            }
-        };
+        let Some(id) = &call.to else { return self.call_any(&ServerType::try_from(kind)?, &call).await };
+        let server = self.servers().get(id).cloned().ok_or_else(|| Error::plain("server not found"))?;
         self.send(&server, call.route.as_str(), call.data, &call.context, call.timeout).await
+    }
+
+    async fn call_any(&self, kind: &ServerType, call: &Call) -> Result<Bytes> {
+        let Call { route, data, context, timeout, .. } = call;
+        let pick = |not| self.pick(kind, context.clone(), route.clone(), data.clone(), not);
+        let ask = async |server| self.ask(server, route.as_str(), data.clone(), context, *timeout).await;
+        let server = pick(None).await?;
+        let (answer, server) = match ask(&server).await {
+            Err(error) if error.is_undelivered() => {
+                let other =
+                    pick(Some(&server.id)).await.map_err(|_| self.unanswered(error, route.as_str(), &server))?;
+                (ask(&other).await, other)
+            }
+            answer => (answer, server),
+        };
+        decode(answer.map_err(|error| self.unanswered(error, route.as_str(), &server))?)?.into_result()
     }
 
     /// Calls a remote of the framework on a certain server: `sys.kick` and its like (protocol.md 9.2).
@@ -260,9 +272,22 @@ impl Peers {
         context: &Context,
         timeout: Option<Duration>,
     ) -> Result<Bytes> {
+        let answer = self.ask(server, route, data, context, timeout).await;
+        decode(answer.map_err(|error| self.unanswered(error, route, server))?)?.into_result()
+    }
+
+    /// Calls a remote of a server, and returns the encoded Response.
+    async fn ask(
+        &self,
+        server: &Arc<ServerInfo>,
+        route: &str,
+        data: Bytes,
+        context: &Context,
+        timeout: Option<Duration>,
+    ) -> Result<Bytes, RpcError> {
         let timeout = self.patience(server, context, timeout);
         if timeout.is_zero() {
-            return Err(self.unanswered(RpcError::Timeout(timeout), route, server));
+            return Err(RpcError::Timeout(timeout));
         }
         let message = protos::Request {
             r#type: RpcType::User.into(),
@@ -272,13 +297,11 @@ impl Peers {
             session: None,
         };
         let encoded = message.encode_to_vec().into();
-        let answer = if server.id == self.me().id {
+        if server.id == self.me().id {
             self.call_itself(encoded, timeout).await
         } else {
             self.0.adapters.client.call(server, encoded, timeout).await
-        };
-        let answer = answer.map_err(|error| self.unanswered(error, route, server))?;
-        decode(answer)?.into_result()
+        }
     }
 
     /// Hands a call of this server to itself over without the transport.

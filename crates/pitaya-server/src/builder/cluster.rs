@@ -49,7 +49,7 @@ impl ServerBuilder {
     }
 
     /// Tells the other servers something about this one: an entry of [`ServerInfo::metadata`](pitaya_core::ServerInfo::metadata). Go
-    /// servers look for `grpcHost`, `grpcPort` and `region` there (protocol.md 7).
+    /// servers look for `grpcHost`, `grpcPort` and `region` there (protocol.md 7). All of it has to fit into 63 KiB.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.cluster.metadata.insert(key.into(), value.into());
         self

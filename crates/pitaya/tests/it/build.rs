@@ -107,6 +107,14 @@ fn the_order_of_calls_decides_nothing() {
 }
 
 #[test]
+fn what_other_servers_would_not_read_is_refused() {
+    let told = |len| game().metadata("motto", "x".repeat(len));
+    assert!(told(62 * 1024).build().is_ok());
+    let problem = only(told(63 * 1024), ToString::to_string);
+    assert!(problem.starts_with("the server as JSON, with its metadata, has 64") && problem.ends_with("read 64512"));
+}
+
+#[test]
 fn a_frontend_without_acceptor_is_refused() {
     assert_only!(Server::frontend("game"), Problem::NoAcceptor);
 }

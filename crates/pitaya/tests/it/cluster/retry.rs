@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use pitaya::{Error, ServerBuilder, ServerId, cluster::Routing};
+use pitaya::{Error, Protobuf, ServerBuilder, ServerId, cluster::Routing};
 use pitaya_protocol::Message;
 use serde_json::json;
 
 use super::{
-    Node, Shared, World, acquainted,
+    Node, Shared, Text, World, acquainted,
     adapters::{ghost, with_ghosts},
-    in_each_world, request,
+    in_each_world, request, text,
 };
 use crate::support::{Events, eventually};
 
@@ -48,6 +48,24 @@ async fn a_message_whose_server_is_gone_goes_to_the_next_one_once(world: &World)
     let (all, rest) = ("r0 r1 r2", "r1 r2");
     assert_eq!([all, rest].map(|among| asked.count(among)), [2 * MESSAGES + 1; 2], "{:?}", asked.all());
     drop((one, two));
+}
+
+/// A call by type goes to another server, once; one by id is for that server alone.
+async fn a_remote_whose_server_is_gone_is_asked_of_the_next_one_once(world: &World) {
+    let (asked, shared) = (Events::default(), Arc::<Shared>::default());
+    let gate = haunted(world, &[("room", "r0"), ("inn", "i1"), ("inn", "i2"), ("inn", "i3")]);
+    let gate = first_by_name(first_by_name(gate, "room", &asked), "inn", &asked);
+    let (gate, _room) =
+        (Node::start(gate, true).await, Node::start(world.room("r1", &shared).remotes(Liar), false).await);
+    eventually("the gate knows both", || gate.app.servers().of_kind("room").len() == 2).await;
+    let answer = gate.app.rpc("room.liar.echo", text("hi")).reply::<Protobuf<Text>>().await.unwrap();
+    assert_eq!(answer.0.text, "hi");
+    let there = gate.app.rpc("room.liar.echo", text("hi")).to(&"r0".try_into().unwrap());
+    let error = there.reply::<Protobuf<Text>>().await.unwrap_err();
+    assert_eq!((error.code(), error.metadata()["peer.id"].as_str()), ("PIT-000", "r0"));
+    let error = gate.app.rpc("inn.liar.echo", text("hi")).reply::<Protobuf<Text>>().await.unwrap_err();
+    assert_eq!((error.code(), error.metadata()["peer.id"].as_str()), ("PIT-000", "i2"));
+    assert_eq!(asked.all(), ["r0 r1", "r1", "i1 i2 i3", "i2 i3"]);
 }
 
 /// The second server may be gone as well: the client is told, and no third is tried.
@@ -89,6 +107,14 @@ async fn what_may_have_been_delivered_is_not_sent_again(world: &World) {
 
 struct Liar;
 
+#[pitaya::remotes(name = "liar")]
+impl Liar {
+    #[remote]
+    async fn echo(&self, said: Protobuf<Text>) -> Protobuf<Text> {
+        said
+    }
+}
+
 #[pitaya::handlers(name = "liar")]
 impl Liar {
     #[request]
@@ -100,6 +126,7 @@ impl Liar {
 
 in_each_world!(
     a_message_whose_server_is_gone_goes_to_the_next_one_once,
+    a_remote_whose_server_is_gone_is_asked_of_the_next_one_once,
     when_the_next_server_is_gone_too_the_client_is_told,
     what_may_have_been_delivered_is_not_sent_again,
 );

@@ -448,6 +448,13 @@ struct Blind {
     inner: Arc<dyn Discovery>,
     ignored: Vec<ServerType>,
     registers: bool,
+    spreading: Duration,
+}
+
+impl Blind {
+    fn new(inner: Arc<dyn Discovery>) -> Self {
+        Self { inner, ignored: Vec::new(), registers: true, spreading: Duration::ZERO }
+    }
 }
 
 impl Discovery for Blind {
@@ -464,7 +471,7 @@ impl Discovery for Blind {
     }
 
     fn spreading(&self) -> Duration {
-        Duration::ZERO
+        self.spreading
     }
 
     fn ignored(&self) -> Vec<ServerType> {
@@ -481,11 +488,7 @@ fn changed(bus: Wiring, change: impl Fn(Adapters) -> Adapters + Send + Sync + 's
 async fn a_frontend_that_is_not_known_yet_is_reached_by_what_it_says_of_itself() {
     let (bus, shared) = (Cluster::in_process(), Arc::<Shared>::default());
     let blind = changed(bus.clone(), |adapters| Adapters {
-        discovery: Arc::new(Blind {
-            inner: adapters.discovery,
-            ignored: vec!["gate".try_into().unwrap()],
-            registers: true,
-        }),
+        discovery: Arc::new(Blind { ignored: vec!["gate".try_into().unwrap()], ..Blind::new(adapters.discovery) }),
         ..adapters
     });
     let gate = Node::start(World::Bus(bus).gate("g1"), true).await;
@@ -505,12 +508,33 @@ async fn a_frontend_that_is_not_known_yet_is_reached_by_what_it_says_of_itself()
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_a_registration() {
     let never = changed(Cluster::in_process(), |adapters| Adapters {
-        discovery: Arc::new(Blind { inner: adapters.discovery, ignored: vec![], registers: false }),
+        discovery: Arc::new(Blind { registers: false, ..Blind::new(adapters.discovery) }),
         ..adapters
     });
     let server = World::Bus(never).of(Server::backend("room")).build().unwrap();
     let serving = server.serve().with_graceful_shutdown(tokio::time::sleep(Duration::from_secs(1)));
     soon("the stop", serving.into_future()).await.unwrap();
+}
+
+/// Who has told a server to stop twice does not wait until the others know, nor for handlers.
+#[tokio::test(start_paused = true)]
+async fn a_second_signal_ends_the_wait_for_other_servers() {
+    let (bus, hour) = (Cluster::in_process(), Duration::from_secs(3_600));
+    let slow = changed(bus.clone(), move |adapters| Adapters {
+        discovery: Arc::new(Blind { spreading: hour, ..Blind::new(adapters.discovery) }),
+        ..adapters
+    });
+    let other = Node::start(World::Bus(bus).of(Server::backend("hall")), false).await;
+    let server = World::Bus(slow).of(Server::backend("room")).build().unwrap();
+    let app = server.app();
+    let serving = server
+        .serve()
+        .with_graceful_shutdown(tokio::time::sleep(Duration::from_secs(60)))
+        .with_hurry(tokio::time::sleep(Duration::from_secs(120)));
+    let (from, serving) = (tokio::time::Instant::now(), tokio::spawn(serving.into_future()));
+    eventually("they know each other", || other.app.servers().len() == 2 && app.servers().len() == 2).await;
+    serving.await.unwrap().unwrap();
+    assert!(from.elapsed() < hour / 2, "{:?}", from.elapsed());
 }
 
 /// Hands its test what takes the calls.

@@ -123,22 +123,29 @@ pub(super) const ANY_TEXT: [&str; 6] = [
 ];
 
 /// Values that are not allowed.
-pub(super) const WRONG: [(&str, &str); 31] = [
+pub(super) const WRONG: [(&str, &str); 38] = [
     ("pitaya.cluster.sd.etcd.dialtimeout", "0s"),
+    ("pitaya.cluster.sd.etcd.dialtimeout", "87601h"),
     ("pitaya.cluster.sd.etcd.endpoints", ","),
     ("pitaya.cluster.sd.etcd.heartbeatinterval", "900ms"),
+    ("pitaya.cluster.sd.etcd.heartbeatinterval", "87601h"),
     ("pitaya.cluster.sd.etcd.grantlease.timeout", "0s"),
+    ("pitaya.cluster.sd.etcd.grantlease.timeout", "87601h"),
     ("pitaya.cluster.sd.etcd.grantlease.maxretries", "0"),
     ("pitaya.cluster.sd.etcd.grantlease.retryinterval", "0s"),
     ("pitaya.cluster.sd.etcd.revoke.timeout", "later"),
+    ("pitaya.cluster.sd.etcd.revoke.timeout", "87601h"),
     ("pitaya.cluster.sd.etcd.heartbeatlog", "loud"),
     ("pitaya.cluster.sd.etcd.syncserversinterval", "0s"),
+    ("pitaya.cluster.sd.etcd.syncserversinterval", "87601h"),
     ("pitaya.cluster.sd.etcd.shutdowndelay", "-1s"),
+    ("pitaya.cluster.sd.etcd.shutdowndelay", "87601h"),
     ("pitaya.cluster.sd.etcd.servertypesblacklist", "room,a/b"),
     ("pitaya.cluster.sd.etcd.syncserversparallelism", "0"),
     ("pitaya.cluster.rpc.client.nats.connect", ""),
     ("pitaya.cluster.rpc.client.nats.connectiontimeout", "0s"),
     ("pitaya.cluster.rpc.client.nats.requesttimeout", "0"),
+    ("pitaya.cluster.rpc.client.nats.requesttimeout", "87601h"),
     ("pitaya.cluster.rpc.client.nats.maxreconnectionretries", "-1"),
     ("pitaya.cluster.rpc.client.nats.reconnectwait", "61s"),
     ("pitaya.cluster.rpc.client.nats.reconnectjitter", "61s"),
