@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use pitaya::{Bytes, Context, Json, ServerBuilder, Session, extract::State, handlers};
+use pitaya::{Bytes, Context, Endpoint, Json, Layer, Route, ServerBuilder, Session, extract::State, handlers};
 use pitaya_protocol::Message;
 use serde_json::{Value, json};
 use tokio::{io::DuplexStream, sync::Semaphore};
 
 use super::{Node, Room, Shared, World, acquainted, in_each_world, request};
-use crate::support::{Raw, eventually, soon};
+use crate::support::{Events, Raw, eventually, soon};
 
 /// Says all that it knows of a message, some messages only when it may.
 struct Mirror;
@@ -43,6 +43,33 @@ impl Mirror {
 fn mirrored(builder: ServerBuilder) -> (ServerBuilder, Arc<Door>) {
     let door = Arc::new(Door { open: Semaphore::new(0) });
     (builder.handlers(Mirror).shared_state(Arc::clone(&door)), door)
+}
+
+/// Writes down which routes it was put around.
+struct Witness(Events);
+
+impl Layer for Witness {
+    fn layer(&self, route: &Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
+        self.0.add(route.as_str());
+        inner
+    }
+}
+
+/// Clients that invent routes take nothing from those that are used: their layers are made once, and keep what they count.
+async fn invented_routes_do_not_push_out_what_is_used(world: &World) {
+    let (shared, made) = (Arc::<Shared>::default(), Events::default());
+    let gate = Node::start(world.gate("g1").forward_layer(Witness(made.clone())), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&gate, &room]).await;
+    let mut raw = gate.client().await;
+    for number in 0..3_000 {
+        assert!(request(&mut raw, &format!("room.room.invented{number}"), "").await.is_err());
+        // The first time is late: the table is full of inventions by then.
+        if number >= 1_500 && number % 100 == 0 {
+            assert!(request(&mut raw, "room.room.who", "").await.is_ok());
+        }
+    }
+    assert_eq!(made.count("room.room.who"), 1);
 }
 
 /// The type of the route decides; without a type, and with that of this server, a message stays here.
@@ -153,6 +180,7 @@ async fn ten_thousand_forwarded_requests_leave_nothing_behind(world: &World) {
 }
 
 in_each_world!(
+    invented_routes_do_not_push_out_what_is_used,
     the_first_part_of_the_route_says_where_a_message_goes,
     what_a_backend_knows_of_a_message,
     without_a_router_all_servers_of_a_type_get_the_same_share,
