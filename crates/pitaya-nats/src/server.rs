@@ -70,7 +70,8 @@ impl RpcServer for NatsServer {
     fn subscribe<'a>(&'a self, uid: &'a Uid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let subscribed = self.ask(|reply| Command::Subscribe(uid.clone(), reply)).await;
-            subscribed.unwrap_or_else(|| Err(Error::plain("the connection to other servers is closed")))
+            subscribed.unwrap_or_else(|| Err(Error::plain("the connection to other servers is closed")))?.keep();
+            Ok(())
         })
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, hash_map},
     future::pending,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use pitaya_core::{
     cluster::{ClusterContext, RpcError},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 
@@ -39,9 +39,44 @@ const NEW_READERS: usize = 1024;
 
 /// What the task that keeps the subscriptions is asked for.
 pub(crate) enum Command {
-    Subscribe(Uid, oneshot::Sender<Result<()>>),
+    Subscribe(Uid, oneshot::Sender<Result<Subscribed>>),
     Unsubscribe(Uid, oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
+}
+
+/// A user that is subscribed once more. It is undone unless it is kept: who asked may have gone before the answer was read.
+pub(crate) struct Subscribed {
+    uid: Option<Uid>,
+    given_up: Arc<GivenUp>,
+}
+
+/// Subscriptions to be undone; no more than have been asked for.
+#[derive(Default)]
+struct GivenUp {
+    uids: Mutex<Vec<Uid>>,
+    some: Notify,
+}
+
+impl Subscribed {
+    pub(crate) fn keep(mut self) {
+        self.uid = None;
+    }
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        if let Some(uid) = self.uid.take() {
+            self.given_up.uids().push(uid);
+            self.given_up.some.notify_one();
+        }
+    }
+}
+
+impl GivenUp {
+    fn uids(&self) -> MutexGuard<'_, Vec<Uid>> {
+        // Nothing panics while it is locked.
+        self.uids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// All subscriptions of a server, on one connection or, for a while, on two.
@@ -51,6 +86,7 @@ pub(crate) struct Subscriptions {
     intake: Arc<Intake>,
     tasks: Tasks,
     asked: mpsc::Receiver<Command>,
+    given_up: Arc<GivenUp>,
     /// How often each user is subscribed.
     users: HashMap<Uid, usize>,
     /// What has been read and not handed over yet.
@@ -89,6 +125,7 @@ impl Subscriptions {
             intake,
             tasks: context.tasks.clone(),
             asked,
+            given_up: Arc::default(),
             users: HashMap::new(),
             queue,
             attached: Vec::new(),
@@ -227,14 +264,21 @@ impl End for Subscriptions {
 
     async fn next(&mut self) -> Vec<Command> {
         let mut batch = Vec::new();
-        if self.asked.recv_many(&mut batch, MAX_BATCH).await == 0 {
-            // Nobody can ask any more.
-            pending::<()>().await;
+        tokio::select! {
+            count = self.asked.recv_many(&mut batch, MAX_BATCH) => if count == 0 {
+                // Nobody can ask any more.
+                pending::<()>().await;
+            },
+            () = self.given_up.some.notified() => {}
         }
         batch
     }
 
     async fn run(&mut self, batch: Vec<Command>) {
+        let given_up = std::mem::take(&mut *self.given_up.uids());
+        for uid in given_up {
+            self.remove(&uid).await;
+        }
         let (mut subscribed, mut new) = (Vec::new(), false);
         for command in batch {
             // Whoever does not wait for the reply has given up.
@@ -242,7 +286,7 @@ impl End for Subscriptions {
                 Command::Subscribe(uid, reply) => match self.add(&uid).await {
                     Ok(first) => {
                         new |= first;
-                        subscribed.push((uid, reply));
+                        subscribed.push((Subscribed { uid: Some(uid), given_up: Arc::clone(&self.given_up) }, reply));
                     }
                     Err(error) => drop(reply.send(Err(error.into()))),
                 },
@@ -259,10 +303,9 @@ impl End for Subscriptions {
         if new {
             self.settle().await;
         }
-        for (uid, reply) in subscribed {
-            if reply.send(Ok(())).is_err() {
-                self.remove(&uid).await;
-            }
+        for (subscribed, reply) in subscribed {
+            // What nobody waits for comes back, and is undone.
+            drop(reply.send(Ok(subscribed)));
         }
     }
 }
