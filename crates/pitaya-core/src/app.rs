@@ -93,7 +93,8 @@ impl App {
     }
 
     /// A call of a remote on another server, by its full route (`type.service.method`); say more with the methods of
-    /// [`RpcBuilder`], and send it with [`RpcBuilder::reply`].
+    /// [`RpcBuilder`], and send it with [`RpcBuilder::reply`]. If it is proved that the server of its choice did not get it,
+    /// it goes to another one of the type, once.
     pub fn rpc<T: prost::Message>(&self, route: &str, argument: Protobuf<T>) -> RpcBuilder {
         RpcBuilder::new(self.clone(), route, argument)
     }
