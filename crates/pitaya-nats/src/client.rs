@@ -36,9 +36,6 @@ use crate::{
 /// What headers with an id and a time take on the wire, at the most.
 const HEADER_LEN: usize = 136;
 
-/// To what tokio's clock rounds up.
-const TICK: Duration = Duration::from_millis(1);
-
 /// Calls other servers on NATS.
 pub struct NatsClient {
     options: Options,
@@ -118,7 +115,7 @@ impl RpcClient for NatsClient {
         limit: Duration,
     ) -> BoxFuture<'a, Result<Bytes, RpcError>> {
         Box::pin(async move {
-            let answer = timeout(patience(limit), self.exchange(server, request)).await;
+            let answer = timeout(limit, self.exchange(server, request)).await;
             answer.unwrap_or(Err(RpcError::Timeout(limit)))
         })
     }
@@ -133,13 +130,6 @@ impl RpcClient for NatsClient {
     fn timeout(&self) -> Duration {
         self.timeout
     }
-}
-
-/// How long to wait for an answer, so that a wait of `limit` does not end later than `limit`: tokio rounds up to whole
-/// milliseconds. A Go server counts the same limit (protocol.md 6.3), from the moment when it reads the request, and
-/// answers then with an internal error. That must not come before our time-out, which says what happened.
-fn patience(limit: Duration) -> Duration {
-    limit.saturating_sub(TICK).max(limit / 2)
 }
 
 impl Inbox {

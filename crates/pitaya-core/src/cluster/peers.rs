@@ -298,10 +298,15 @@ impl Peers {
         };
         let encoded = message.encode_to_vec().into();
         if server.id == self.me().id {
-            self.call_itself(encoded, timeout).await
-        } else {
-            self.0.adapters.client.call(server, encoded, timeout).await
+            return self.call_itself(encoded, timeout).await;
         }
+        // A Go server counts the same time, from the moment when it reads the call, and answers then with an internal error
+        // (protocol.md 6.3). That must not come before our time-out, which says what happened, so we do not let tokio's timer
+        // round up. In the course of a call that is limited itself, the limit of that one comes first.
+        let is_limited = context.time_left().is_some() || context.metadata().and_then(Metadata::timeout).is_some();
+        let wait = if server.is_ours() || is_limited { timeout } else { timeout.saturating_sub(TICK).max(timeout / 2) };
+        let answer = self.0.adapters.client.call(server, encoded, wait).await;
+        answer.map_err(|error| if let RpcError::Timeout(_) = error { RpcError::Timeout(timeout) } else { error })
     }
 
     /// Hands a call of this server to itself over without the transport.
@@ -473,6 +478,9 @@ impl fmt::Debug for Peers {
         f.debug_struct("Peers").field("context", &self.0.context).finish_non_exhaustive()
     }
 }
+
+/// To what tokio's timers round up.
+const TICK: Duration = Duration::from_millis(1);
 
 /// The texts of protocol.md 4.
 const NO_SERVERS: &str = "no servers available of this type";
