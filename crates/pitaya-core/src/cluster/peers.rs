@@ -139,14 +139,14 @@ impl Peers {
         let encoded = Bytes::from(message.encode_to_vec());
         let server = self.choose(kind, &request, None).await?;
         let mut late = session.handled_by(&server).then(|| server.id.clone());
-        let answer = match self.0.adapters.client.call(&server, encoded.clone(), timeout).await {
+        let answer = match self.call_within(&server, encoded.clone(), timeout).await {
             Err(error) if error.is_undelivered() => {
                 let other = self
                     .choose(kind, &request, Some(&server.id))
                     .await
                     .map_err(|_| self.unanswered(error, request.parts.route.as_str(), &server))?;
                 late = session.handled_by(&other).then(|| other.id.clone());
-                let again = self.0.adapters.client.call(&other, encoded, timeout).await;
+                let again = self.call_within(&other, encoded, timeout).await;
                 again.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &other))
             }
             answer => answer.map_err(|error| self.unanswered(error, request.parts.route.as_str(), &server)),
@@ -300,12 +300,19 @@ impl Peers {
         if server.id == self.me().id {
             return self.call_itself(encoded, timeout).await;
         }
-        // A Go server counts the same time, from the moment when it reads the call, and answers then with an internal error
-        // (protocol.md 6.3). That must not come before our time-out, which says what happened, so we do not let tokio's timer
-        // round up. In the course of a call that is limited itself, the limit of that one comes first.
-        let is_limited = context.time_left().is_some() || context.metadata().and_then(Metadata::timeout).is_some();
-        let wait = if server.is_ours() || is_limited { timeout } else { timeout.saturating_sub(TICK).max(timeout / 2) };
-        let answer = self.0.adapters.client.call(server, encoded, wait).await;
+        // In the course of a call that is limited itself, the limit of that one comes first.
+        if context.time_left().is_some() || context.metadata().and_then(Metadata::timeout).is_some() {
+            return self.0.adapters.client.call(server, encoded, timeout).await;
+        }
+        self.call_within(server, encoded, timeout).await
+    }
+
+    /// Calls another server. A Go server counts the same time, from the moment when it reads the call, and answers then with
+    /// an internal error (protocol.md 6.3). That must not come before our time-out, which says what happened, so tokio's timer
+    /// is not allowed to round up.
+    async fn call_within(&self, server: &Arc<ServerInfo>, call: Bytes, timeout: Duration) -> Result<Bytes, RpcError> {
+        let wait = if server.is_ours() { timeout } else { timeout.saturating_sub(TICK).max(timeout / 2) };
+        let answer = self.0.adapters.client.call(server, call, wait).await;
         answer.map_err(|error| if let RpcError::Timeout(_) = error { RpcError::Timeout(timeout) } else { error })
     }
 
