@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use pitaya::{Bytes, Context, Endpoint, Json, Layer, Route, ServerBuilder, Session, extract::State, handlers};
+use pitaya::{
+    BoxFuture, Bytes, Context, Endpoint, Json, Layer, Reply, Request, Route, ServerBuilder, Session, extract::State,
+    handlers,
+};
 use pitaya_protocol::Message;
 use serde_json::{Value, json};
 use tokio::{io::DuplexStream, sync::Semaphore};
@@ -45,20 +48,35 @@ fn mirrored(builder: ServerBuilder) -> (ServerBuilder, Arc<Door>) {
     (builder.handlers(Mirror).shared_state(Arc::clone(&door)), door)
 }
 
-/// Writes down which routes it was put around.
-struct Witness(Events);
+/// Writes down which routes it was put around, and counts the chains that there are.
+#[derive(Clone, Default)]
+struct Witness(Events, Arc<()>);
+
+impl Witness {
+    fn alive(&self) -> usize {
+        Arc::strong_count(&self.1) - 2
+    }
+}
 
 impl Layer for Witness {
     fn layer(&self, route: &Route, inner: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
         self.0.add(route.as_str());
-        inner
+        Arc::new(Witnessed(inner, Arc::clone(&self.1)))
+    }
+}
+
+struct Witnessed(Arc<dyn Endpoint>, #[allow(dead_code, reason = "it is counted")] Arc<()>);
+
+impl Endpoint for Witnessed {
+    fn call(&self, request: Request) -> BoxFuture<'static, Reply> {
+        self.0.call(request)
     }
 }
 
 /// Clients that invent routes take nothing from those that are used: their layers are made once, and keep what they count.
 async fn invented_routes_do_not_push_out_what_is_used(world: &World) {
-    let (shared, made) = (Arc::<Shared>::default(), Events::default());
-    let gate = Node::start(world.gate("g1").forward_layer(Witness(made.clone())), true).await;
+    let (shared, witness) = (Arc::<Shared>::default(), Witness::default());
+    let gate = Node::start(world.gate("g1").forward_layer(witness.clone()), true).await;
     let room = Node::start(world.room("r1", &shared), false).await;
     acquainted(&[&gate, &room]).await;
     let mut raw = gate.client().await;
@@ -69,7 +87,26 @@ async fn invented_routes_do_not_push_out_what_is_used(world: &World) {
             assert!(request(&mut raw, "room.room.who", "").await.is_ok());
         }
     }
-    assert_eq!(made.count("room.room.who"), 1);
+    assert_eq!(witness.0.count("room.room.who"), 1);
+}
+
+/// However many routes are invented between two uses of a real one, and however often, it stays and they go.
+async fn a_route_that_was_answered_stays_whatever_is_invented_until_its_next_use(world: &World) {
+    let (shared, witness) = (Arc::<Shared>::default(), Witness::default());
+    let gate = Node::start(world.gate("g1").forward_layer(witness.clone()), true).await;
+    let room = Node::start(world.room("r1", &shared), false).await;
+    acquainted(&[&gate, &room]).await;
+    let mut raw = gate.client().await;
+    for round in 0..3 {
+        assert!(request(&mut raw, "room.room.who", "").await.is_ok());
+        // One that fails is as good as invented.
+        assert!(request(&mut raw, "room.room.fail", "").await.is_err());
+        for number in 0..2_500 {
+            assert!(request(&mut raw, &format!("room.room.invented{round}x{number}"), "").await.is_err());
+        }
+        assert!(witness.alive() <= 2 * 1_000 + 1, "{} chains", witness.alive());
+    }
+    assert_eq!((witness.0.count("room.room.who"), witness.0.count("room.room.fail")), (1, 3));
 }
 
 /// The type of the route decides; without a type, and with that of this server, a message stays here.
@@ -181,6 +218,7 @@ async fn ten_thousand_forwarded_requests_leave_nothing_behind(world: &World) {
 
 in_each_world!(
     invented_routes_do_not_push_out_what_is_used,
+    a_route_that_was_answered_stays_whatever_is_invented_until_its_next_use,
     the_first_part_of_the_route_says_where_a_message_goes,
     what_a_backend_knows_of_a_message,
     without_a_router_all_servers_of_a_type_get_the_same_share,
