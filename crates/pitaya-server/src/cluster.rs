@@ -89,9 +89,13 @@ impl Cluster {
         self.peers.adapters().server.drain().await;
     }
 
-    /// Ends the adapters.
-    pub(crate) async fn stop(&self, patience: Duration) {
-        if !self.peers.said_goodbye(patience).await {
+    /// Ends the adapters. Backends are told of closes first, until `hurry` says that there is no more time for that.
+    pub(crate) async fn stop(&self, patience: Duration, hurry: impl Future<Output = ()>) {
+        let told = tokio::select! {
+            told = self.peers.said_goodbye(patience) => told,
+            () = hurry => false,
+        };
+        if !told {
             tracing::warn!("not all backends have heard that their sessions have closed");
         }
         if !self.peers.context().tasks.stop(patience).await {

@@ -8,15 +8,21 @@ use std::{
 
 use futures_util::{
     FutureExt as _,
-    future::{Fuse, FusedFuture as _},
+    future::{Shared, pending},
 };
 use pitaya_core::{BoxFuture, CloseReason, Error, Phase, Result as CoreResult};
-use tokio::{runtime::Handle, time::MissedTickBehavior};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, MissedTickBehavior},
+};
 
 use crate::{ServeError, acceptor::AnyAcceptor, connection, engine::Engine, lifecycle::Failure};
 
 /// What the end of connections may take beyond its own deadlines: time to be scheduled.
 const SLACK: Duration = Duration::from_secs(1);
+
+/// Resolves when a stop shall be short, with when that was.
+type Hurry = Shared<BoxFuture<'static, Instant>>;
 
 /// Runs a server from its start to its end.
 pub(crate) async fn run(
@@ -25,7 +31,7 @@ pub(crate) async fn run(
     mut shutdown: BoxFuture<'static, ()>,
     hurry: BoxFuture<'static, ()>,
 ) -> Result<(), ServeError> {
-    let mut hurry = hurry.fuse();
+    let hurry: Hurry = hurry.map(|()| Instant::now()).boxed().shared();
     let guard = StopOnDrop(engine);
     let engine = &guard.0;
     let mut initialised = 0;
@@ -49,28 +55,22 @@ pub(crate) async fn run(
     if let Some(cluster) = &engine.cluster {
         tokio::select! {
             () = cluster.leave() => {}
-            () = &mut hurry => {
-                tracing::info!("no longer waiting for the other servers to know");
-                if !engine.options.drain {
-                    // As without a cluster, where handlers are what is waited for first.
-                    hurry = std::future::ready(()).boxed().fuse();
-                }
-            }
+            _ = hurry.clone() => tracing::info!("no longer waiting for the other servers to know"),
         }
     }
     engine.stop_accepting.cancel();
-    if engine.options.drain && !hurry.is_terminated() {
+    if engine.options.drain && hurry.peek().is_none() {
         tokio::select! {
             () = drain(engine) => {}
-            () = &mut hurry => tracing::info!(sessions = engine.sessions.len(), "no longer waiting for clients to go"),
+            _ = hurry.clone() => tracing::info!(sessions = engine.sessions.len(), "no longer waiting for clients to go"),
         }
     }
-    close_clients(engine, hurry).await;
+    close_clients(engine, &hurry).await;
     let mut failures = engine.parts.stop(&engine.app, Phase::BeforeShutdown, initialised).await;
     engine.app.tasks().stop(engine.options.shutdown_grace).await;
     failures.extend(engine.parts.stop(&engine.app, Phase::Shutdown, initialised).await);
     if let Some(cluster) = &engine.cluster {
-        cluster.stop(engine.options.shutdown_grace).await;
+        cluster.stop(engine.options.shutdown_grace, moment_after(&hurry)).await;
     }
     flush_reporter(engine).await;
 
@@ -183,8 +183,16 @@ async fn drain(engine: &Engine) {
     }
 }
 
-/// Makes each connection end (no more reading, then its handlers, its queue, the kick) and waits for all.
-async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
+/// Resolves a moment after a stop shall be short: other servers that answer do so by then.
+async fn moment_after(hurry: &Hurry) {
+    let since = hurry.clone().await;
+    tokio::time::sleep_until(since + SLACK).await;
+}
+
+/// Makes each connection end (no more reading, then its handlers, its queue, the kick) and waits for all. Handlers are not
+/// waited for in a hurry, unless that has ended the wait for clients to go.
+async fn close_clients(engine: &Engine, hurry: &Hurry) {
+    let has_ended_drain = engine.options.drain && hurry.peek().is_some();
     begin_close(engine);
     let patience = patience(engine);
     let ended = async {
@@ -192,14 +200,17 @@ async fn close_clients(engine: &Engine, hurry: Fuse<BoxFuture<'static, ()>>) {
             // Backends bind and change sessions whose messages they handle, so their calls are taken until the last client
             // has gone.
             drop(tokio::time::timeout(patience, engine.sessions.emptied()).await);
-            cluster.drain().await;
+            tokio::select! {
+                () = cluster.drain() => {}
+                () = moment_after(hurry) => {}
+            }
         }
         engine.work.stop(patience).await;
     };
     tokio::pin!(ended);
     tokio::select! {
         () = &mut ended => return,
-        () = hurry => {
+        _ = hurry.clone(), if !has_ended_drain => {
             tracing::info!(sessions = engine.sessions.len(), "no longer waiting for handlers");
             engine.hurry.cancel();
         }
@@ -262,6 +273,6 @@ fn leave_cluster(engine: &Arc<Engine>) {
         cluster.drain().await;
         // Connections tell backends that they have closed.
         engine.work.stop(patience(&engine)).await;
-        cluster.stop(engine.options.shutdown_grace).await;
+        cluster.stop(engine.options.shutdown_grace, pending()).await;
     });
 }

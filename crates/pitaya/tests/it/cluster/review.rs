@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{Node, Room, Shared, Text, World, acquainted, in_each_world, request, text};
-use crate::support::{Events, PATIENCE, eventually, soon};
+use crate::support::{Events, PATIENCE, Pipes, eventually, soon};
 
 /// Where handlers wait until the test lets them go on.
 #[derive(Default)]
@@ -535,6 +535,38 @@ async fn a_second_signal_ends_the_wait_for_other_servers() {
     eventually("they know each other", || other.app.servers().len() == 2 && app.servers().len() == 2).await;
     serving.await.unwrap().unwrap();
     assert!(from.elapsed() < hour / 2, "{:?}", from.elapsed());
+}
+
+/// Neither etcd nor NATS answers, and a backend would have to be told of a close: who has told a server to stop twice does not
+/// wait for any of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_stop_while_etcd_and_nats_do_not_answer() {
+    let (world, shared) = (World::network().await, Arc::<Shared>::default());
+    let (pipes, acceptor) = Pipes::new();
+    let server = world.gate("g1").acceptor(acceptor).build().unwrap();
+    let (app, stop, hurry) = (server.app(), Arc::<Notify>::default(), Arc::<Notify>::default());
+    let serving = {
+        let (stop, hurry) = (Arc::clone(&stop), Arc::clone(&hurry));
+        let serve = server.serve().with_graceful_shutdown(async move { stop.notified().await });
+        tokio::spawn(serve.with_hurry(async move { hurry.notified().await }).into_future())
+    };
+    let room = Node::start(world.room("r1", &shared), false).await;
+    eventually("they know each other", || room.app.servers().len() == 2 && app.servers().len() == 2).await;
+    let mut raw = pipes.established().await;
+    assert!(request(&mut raw, "room.room.bind", "\"ada\"").await.is_ok());
+    assert!(request(&mut raw, "room.room.watch", "").await.is_ok());
+    let World::Network(both) = &world else { unreachable!() };
+    both.0.freeze().await;
+    both.1.freeze().await;
+    stop.notify_one();
+    eventually("the stop has begun", || !app.is_ready()).await;
+    hurry.notify_one();
+    let from = std::time::Instant::now();
+    serving.await.unwrap().unwrap();
+    let took = from.elapsed();
+    both.0.thaw().await;
+    both.1.thaw().await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 /// Hands its test what takes the calls.
