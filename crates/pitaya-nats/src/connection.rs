@@ -4,21 +4,29 @@ use std::{future::ready, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ClientError, Event, HeaderMap, PublishErrorKind, ServerAddr, Subject, Subscriber,
-    client::traits::Publisher as _, message::OutboundMessage,
+    client::{PublishError, traits::Publisher as _},
+    message::OutboundMessage,
 };
 use bytes::Bytes;
-use pitaya_core::{cluster::RpcError, reporter::Gauge};
+use pitaya_core::{Tasks, cluster::RpcError, reporter::Gauge};
 use tokio::{
     sync::watch,
-    task::unconstrained,
     time::{error::Elapsed, timeout},
 };
 
-use crate::options::Options;
+use crate::{
+    options::Options,
+    overflow::{NotSent, Overflow, Queue},
+};
+
+/// How many messages may wait for room in the queue of a connection; one more fails.
+const MAX_WAITING: usize = 1 << 16;
 
 /// A connection, which the library makes again by itself when it breaks.
 pub(crate) struct Connection {
     client: Client,
+    /// The way of messages into the client's queue.
+    overflow: Overflow<Client>,
     /// Whether the NATS server knows headers.
     headers: bool,
     health: watch::Receiver<Health>,
@@ -42,6 +50,7 @@ impl Connection {
         addresses: &[ServerAddr],
         name: &str,
         dropped: Arc<dyn Gauge>,
+        tasks: &Tasks,
     ) -> Result<Self, String> {
         let health = watch::Sender::new(Health { up: true, lame: false, dropped: 0 });
         let seen = health.subscribe();
@@ -57,7 +66,8 @@ impl Connection {
         let client = timeout(all, library.connect(addresses)).await;
         let client = client.map_err(|_: Elapsed| "timed out".to_owned())?.map_err(|error| error.to_string())?;
         let headers = client.server_info().headers;
-        Ok(Self { client, headers, health: seen })
+        let overflow = Overflow::new(client.clone(), MAX_WAITING, tasks);
+        Ok(Self { client, overflow, headers, health: seen })
     }
 
     /// What happens to it. The channel is closed when it has ended for good.
@@ -90,7 +100,8 @@ impl Connection {
         pool.into_iter().map(|server| server.addr).collect()
     }
 
-    /// Puts a message into the queue of the connection; the first poll does unless that is full.
+    /// Puts a message into the queue of the connection; the first poll does unless that is full. Messages are sent in the
+    /// order of the first polls, also when it is.
     pub(crate) async fn publish(
         &self,
         subject: Subject,
@@ -99,13 +110,17 @@ impl Connection {
         payload: Bytes,
     ) -> Result<(), RpcError> {
         let len = payload.len();
-        // A task that has done much already must not lose its place in the queue.
-        let sent =
-            unconstrained(self.client.publish_message(OutboundMessage { subject, reply, payload, headers })).await;
-        sent.map_err(|error| match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => RpcError::TooLarge { len, limit: self.max_payload() },
-            PublishErrorKind::InvalidSubject => RpcError::Failed("a name that NATS does not allow".into()),
-            PublishErrorKind::Send => RpcError::Disconnected("the connection to NATS has ended".into()),
+        let sent = self.overflow.put(OutboundMessage { subject, reply, payload, headers }).await;
+        sent.map_err(|error| match error {
+            NotSent::Refused(error) => match error.kind() {
+                PublishErrorKind::MaxPayloadExceeded => RpcError::TooLarge { len, limit: self.max_payload() },
+                PublishErrorKind::InvalidSubject => RpcError::Failed("a name that NATS does not allow".into()),
+                PublishErrorKind::Send => RpcError::Disconnected("the connection to NATS has ended".into()),
+            },
+            NotSent::Full => {
+                RpcError::Failed(format!("{MAX_WAITING} messages wait for the connection to NATS already"))
+            }
+            NotSent::Ended => RpcError::Disconnected("the connection to NATS has ended".into()),
         })
     }
 
@@ -117,6 +132,7 @@ impl Connection {
     pub(crate) async fn close(&self, within: Duration) {
         let mut health = self.health();
         let closed = timeout(within, async {
+            self.overflow.emptied().await;
             // Whatever fails here is gone anyway.
             drop(self.client.flush().await);
             drop(self.client.drain().await);
@@ -125,6 +141,15 @@ impl Connection {
         if closed.await.is_err() {
             tracing::debug!("a connection to NATS was not closed in time");
         }
+    }
+}
+
+impl Queue for Client {
+    type Message = OutboundMessage;
+    type Error = PublishError;
+
+    fn put(&self, message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> + Send {
+        self.publish_message(message)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
 use async_nats::ServerAddr;
 use pitaya_core::{
-    Error, Result,
+    Error, Result, Tasks,
     cluster::{ClusterContext, DROPPED_MESSAGES, RpcError},
     code,
     reporter::Gauge,
@@ -71,6 +71,7 @@ pub(crate) struct Connector {
     options: Options,
     name: String,
     dropped: Arc<dyn Gauge>,
+    tasks: Tasks,
 }
 
 /// Connects, attaches the end, and keeps both so in a task.
@@ -84,6 +85,7 @@ pub(crate) async fn start<E: End>(
         options: options.clone(),
         name: context.me().id.to_string(),
         dropped: context.reporter.gauge(&DROPPED_MESSAGES, &[]),
+        tasks: context.tasks.clone(),
     };
     let failed = |reason: String| {
         let (key, addresses) = (options.connect_key, options.shown());
@@ -107,7 +109,8 @@ pub(crate) async fn start<E: End>(
 
 impl Connector {
     async fn open(&self, addresses: &[ServerAddr]) -> Result<(Arc<Connection>, Echo), String> {
-        let connection = Connection::open(&self.options, addresses, &self.name, Arc::clone(&self.dropped)).await?;
+        let dropped = Arc::clone(&self.dropped);
+        let connection = Connection::open(&self.options, addresses, &self.name, dropped, &self.tasks).await?;
         let echo = Echo::new(&connection).await.map_err(|error| error.to_string())?;
         Ok((Arc::new(connection), echo))
     }

@@ -9,7 +9,8 @@
 //! * **A call is run once at the most**, and [`NotDelivered`](pitaya_core::cluster::RpcError::NotDelivered) is a proof: NATS
 //!   itself said that nobody listens. After any other failure the call may have been run, or be run yet.
 //! * **Order**: calls that are polled one after the other arrive in that order, and so do messages on one subject, while one
-//!   connection lasts and not more than [16,384](settings::QUEUE) messages wait for it.
+//!   connection lasts; also those that find no room in its queue of [16,384](settings::QUEUE) messages, and whoever polls them
+//!   again or does not.
 //! * **A broken connection is made again**, with all subscriptions, until that succeeds (or as often as
 //!   [`settings::CLIENT_RETRIES`] says). Calls in flight, and those of the first half second, wait for it; when the half
 //!   second is over they all fail as disconnected, and so do new ones, at once. What was sent while the connection was
@@ -34,6 +35,7 @@ mod intake;
 mod keeper;
 mod link;
 mod options;
+mod overflow;
 mod pending;
 mod recent;
 mod server;

@@ -11,8 +11,8 @@ use crate::options;
 const SECOND: Duration = Duration::from_secs(1);
 const DEFAULT_URL: Cow<'static, str> = Cow::Borrowed("nats://localhost:4222");
 
-/// How many messages may wait to be written to a connection; one more waits, within its time-out, and may lose its place.
-/// Memory is used only for those that wait.
+/// How many messages may wait to be written to a connection; one more waits for room, within its time-out and in its turn, and
+/// fails at once if 65,536 do already. Memory is used only for those that wait.
 pub const QUEUE: usize = 16_384;
 
 /// Where the RPC client connects to (K21).

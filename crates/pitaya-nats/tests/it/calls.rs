@@ -9,15 +9,15 @@ use futures_util::{
 };
 use pitaya_core::{
     ServerInfo,
-    cluster::{RpcClient as _, RpcError, RpcServer as _, protos::Response},
+    cluster::{RpcClient as _, RpcError, RpcServer as _, Topic, protos::Response},
     code,
 };
 use pitaya_fixtures::{Nats, Proxy};
 use pitaya_nats::{NatsClient, NatsServer, settings};
 use prost::Message as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::support::{LONG, Node, config, eventually, soon, texts};
+use crate::support::{LONG, Node, config, eventually, soon, texts, uid};
 
 #[tokio::test]
 async fn a_call_is_answered_by_the_server_that_it_names() {
@@ -222,4 +222,47 @@ async fn a_call_that_is_given_up_does_not_keep_the_others() {
     }
     assert_eq!(c1.call(&r1, "x").await.unwrap(), "x");
     assert_eq!(r1.seen.requests.lock().unwrap().len(), 101);
+}
+
+/// More is to be sent than the queue of the connection holds. Those who wait for room have been polled once, and nobody polls
+/// them again when there is some: they still come before the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_wait_for_room_arrive_in_the_order_of_their_first_polls() {
+    const WAITING: usize = 100;
+    let nats = Nats::start().await;
+    let (c1, r1) = (Node::start("connector", "c1", &nats.url()).await, Node::start("room", "r1", &nats.url()).await);
+    let (kind, nobody, payload) = ("connector".try_into().unwrap(), uid("nobody"), Bytes::from(vec![0; 1_000]));
+    let fits = || c1.client.publish(Topic::Push(&kind, &nobody), payload.clone()).now_or_never().is_some();
+    nats.freeze().await;
+    // The connection takes some more from the queue for a while.
+    let mut refused = 0;
+    while refused < 50 {
+        if fits() {
+            refused = 0;
+        } else {
+            refused += 1;
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+    let call = |number: usize| {
+        let mut call = c1.client.call(r1.info(), Bytes::from(number.to_string()), LONG);
+        assert!((&mut call).now_or_never().is_none());
+        call
+    };
+    let mut calls: Vec<_> = (0..WAITING).map(call).collect();
+    // One that is given up is not sent.
+    drop(calls.remove(WAITING / 2));
+    nats.thaw().await;
+    soon(async {
+        while !fits() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    calls.push(call(WAITING));
+    for answer in soon(join_all(calls)).await {
+        answer.unwrap();
+    }
+    let expected = (0..=WAITING).filter(|number| *number != WAITING / 2).map(|number| number.to_string());
+    assert_eq!(texts(&r1.seen.requests), expected.collect::<Vec<_>>());
 }
