@@ -201,7 +201,7 @@ mod tests {
         overflow.emptied().await;
         assert!(matches!(put(&overflow, 9).1, Some(Ok(()))));
         drop(overflow);
-        while tasks.len() > 0 {
+        while !tasks.is_empty() {
             tokio::task::yield_now().await;
         }
     }

@@ -174,6 +174,14 @@ impl Slow {
     }
 }
 
+#[handlers(name = "slow")]
+impl Slow {
+    #[request]
+    async fn ready(&self) -> Json<usize> {
+        Json(self.starting.load(Ordering::SeqCst))
+    }
+}
+
 impl Lifecycle for Slow {
     async fn init(&self, _app: &App) -> Result<()> {
         self.starting.store(1, Ordering::SeqCst);
@@ -185,20 +193,25 @@ impl Lifecycle for Slow {
 
 /// A server that comes back under the id of one that has crashed is in the lists of the others all the time.
 async fn nothing_is_called_before_it_is_initialised(world: &World) {
-    let gate = Node::start(world.gate("g1"), true).await;
+    let gate = Node::start(world.gate("g1").expose(["hall"]), true).await;
     let mut crashed = ServerInfo::backend("hall").unwrap();
     crashed.id = "h1".try_into().unwrap();
     gate.app.peers().unwrap().context().servers.add(crashed);
 
     let slow = Arc::new(Slow { starting: AtomicUsize::new(0), go: Notify::new() });
-    let node = tokio::spawn(Node::start(world.of(Server::backend("hall").id("h1")).remotes(Arc::clone(&slow)), false));
+    let hall = world.of(Server::backend("hall").id("h1")).remotes(Arc::clone(&slow)).handlers(Arc::clone(&slow));
+    let node = tokio::spawn(Node::start(hall, false));
     eventually("its start has begun", || slow.starting.load(Ordering::SeqCst) == 1).await;
     let early = gate.app.rpc("hall.slow.started", number(0)).reply::<Protobuf<Number>>().await.unwrap_err();
     assert_ne!(early.code(), "PIT-408", "{early}");
+    let mut raw = gate.client().await;
+    let early = request(&mut raw, "hall.slow.ready", "").await.unwrap_err();
+    assert_eq!(early["code"], "PIT-000", "{early}");
     slow.go.notify_one();
     let node = node.await.unwrap();
     let Protobuf(started) = gate.app.rpc("hall.slow.started", number(0)).reply::<Protobuf<Number>>().await.unwrap();
     assert_eq!(started.value, 2);
+    assert_eq!(request(&mut raw, "hall.slow.ready", "").await, Ok(json!(2)));
     node.stop().await.unwrap();
 }
 

@@ -561,7 +561,7 @@ async fn a_second_signal_ends_a_stop_while_etcd_and_nats_do_not_answer() {
     stop.notify_one();
     eventually("the stop has begun", || !app.is_ready()).await;
     hurry.notify_one();
-    let from = std::time::Instant::now();
+    let from = tokio::time::Instant::now();
     serving.await.unwrap().unwrap();
     let took = from.elapsed();
     both.0.thaw().await;
