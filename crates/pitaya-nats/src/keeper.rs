@@ -152,6 +152,21 @@ type Opening = Pin<Box<dyn Future<Output = (Arc<Connection>, Echo)> + Send>>;
 impl<E: End> Keeper<E> {
     async fn run(mut self) {
         let stopping = self.context.tasks.stopping().clone();
+        // Nothing that is being done keeps a stop waiting.
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = self.keep() => {}
+        }
+        self.link.close();
+        self.end.disconnected(&RpcError::Closed);
+        self.connection.close(CLOSING).await;
+        if let Some(old) = self.leaving.and_then(|leaving| leaving.old) {
+            old.close(CLOSING).await;
+        }
+    }
+
+    /// Keeps the connection until the library has given it up.
+    async fn keep(&mut self) {
         let mut health = self.connection.health();
         let mut opening: Option<Opening> = None;
         // When the connection broke, and whether that was told.
@@ -181,11 +196,9 @@ impl<E: End> Keeper<E> {
             let told_at = broken.and_then(|(since, told)| (!told).then_some(since + MOMENT));
             let leave_at = self.leaving.as_ref().map(|leaving| leaving.next);
             tokio::select! {
-                () = stopping.cancelled() => break,
                 command = self.end.next() => self.end.run(command).await,
                 changed = health.changed() => if changed.is_err() {
-                    self.give_up();
-                    break;
+                    return self.give_up();
                 },
                 () = at(told_at) => {
                     broken = broken.map(|(since, _)| (since, true));
@@ -201,12 +214,6 @@ impl<E: End> Keeper<E> {
                 () = at(leave_at) => self.leave().await,
                 () = at(complaints.due()) => {}
             }
-        }
-        self.link.close();
-        self.end.disconnected(&RpcError::Closed);
-        self.connection.close(CLOSING).await;
-        if let Some(old) = self.leaving.and_then(|leaving| leaving.old) {
-            old.close(CLOSING).await;
         }
     }
 

@@ -294,8 +294,12 @@ impl End for Subscriptions {
                     self.remove(&uid).await;
                     let _ = reply.send(());
                 }
-                Command::Drain(reply) => {
-                    self.drain().await;
+                Command::Drain(mut reply) => {
+                    // Users who leave meanwhile wait behind this, so it ends with who asked.
+                    tokio::select! {
+                        () = self.drain() => {}
+                        () = reply.closed() => {}
+                    }
                     let _ = reply.send(());
                 }
             }
