@@ -20,6 +20,7 @@ mod servers;
 mod tap;
 mod test;
 
+use pitaya_client::Client;
 use test::{Act, Test};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,4 +198,18 @@ async fn raw_crashes_v3() {
         .differs("spans-of-others", &[18], "error")
         .run_as_one()
         .await;
+}
+
+/// No recording has such a packet: Go's servers take up to 16 MiB.
+#[tokio::test]
+async fn packets_of_100_kb() {
+    assert!(compatibility::has_row("large-packets"));
+    let body = vec![b'x'; 100_000];
+    for (settings, taken) in [(&[][..], false), (&[("pitaya.packet.maxsize", "1MiB")][..], true)] {
+        let (address, serving) = servers::alone(settings).await;
+        let client = Client::connect(&format!("tcp://{address}")).await.unwrap();
+        let answer = client.request_bytes("room.raw", body.clone()).await;
+        assert_eq!(answer.is_ok_and(|answer| answer == body), taken, "{settings:?}");
+        serving.abort();
+    }
 }
