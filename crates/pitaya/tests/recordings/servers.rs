@@ -274,7 +274,9 @@ pub(crate) struct Node {
 }
 
 /// A frontend of ours without a cluster, for what concerns clients only, under the preset of a Go version.
-pub(crate) async fn alone(settings: &[(&'static str, &'static str)]) -> (SocketAddr, JoinHandle<Result<(), ServeError>>) {
+pub(crate) async fn alone(
+    settings: &[(&'static str, &'static str)],
+) -> (SocketAddr, JoinHandle<Result<(), ServeError>>) {
     let acceptor = TcpAcceptor::bind("127.0.0.1:0").await.unwrap();
     let address = acceptor.address();
     let mut builder = Server::frontend("connector").preset(Preset::GoV2).acceptor(acceptor).handlers(Room);
