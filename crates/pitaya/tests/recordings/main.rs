@@ -20,6 +20,8 @@ mod servers;
 mod tap;
 mod test;
 
+use pitaya_client::{Client, RequestError};
+use serde_json::{Value, json};
 use test::{Act, Test};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,4 +199,50 @@ async fn raw_crashes_v3() {
         .differs("spans-of-others", &[18], "error")
         .run_as_one()
         .await;
+}
+
+/// No recording has such a packet: Go's servers take up to 16 MiB.
+#[tokio::test]
+async fn packets_of_100_kb() {
+    assert!(compatibility::has_row("large-packets"));
+    let body = vec![b'x'; 100_000];
+    for (settings, taken) in [(&[][..], false), (&[("pitaya.packet.maxsize", "1MiB")][..], true)] {
+        let (address, serving) = servers::alone(settings).await;
+        let client = Client::connect(&format!("tcp://{address}")).await.unwrap();
+        let answer = client.request_bytes("room.raw", body.clone()).await;
+        assert_eq!(answer.is_ok_and(|answer| answer == body), taken, "{settings:?}");
+        serving.abort();
+    }
+}
+
+/// No recording has such a user.
+#[tokio::test]
+async fn users_whose_names_are_refused() {
+    assert!(compatibility::has_row("uids"));
+    let (address, serving) = servers::alone(&[]).await;
+    for uid in ["a*b", "a/b", ".a", &"u".repeat(129)] {
+        let client = Client::connect(&format!("tcp://{address}")).await.unwrap();
+        let bound = client.request::<Value>("room.bind", &json!({"uid": uid})).await;
+        assert!(matches!(&bound, Err(RequestError::Server(error)) if error.code == "PIT-000"), "{uid}: {bound:?}");
+        client.request::<Value>("room.bind", &json!({"uid": "a.b"})).await.unwrap();
+    }
+    serving.abort();
+}
+
+/// No recording has such a payload.
+#[tokio::test]
+async fn values_in_values() {
+    assert!(compatibility::has_row("deep-values"));
+    let (address, serving) = servers::alone(&[]).await;
+    let client = Client::connect(&format!("tcp://{address}")).await.unwrap();
+    for (depth, taken) in [(100, true), (200, false)] {
+        let body = format!("{{\"data\":{{\"d\":{}{}}}}}", "[".repeat(depth), "]".repeat(depth));
+        let answer = client.request_bytes("room.setdata", body).await;
+        match answer {
+            Ok(_) => assert!(taken, "{depth}"),
+            Err(RequestError::Server(error)) => assert_eq!((error.code.as_str(), taken), ("PIT-400", false), "{depth}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    serving.abort();
 }

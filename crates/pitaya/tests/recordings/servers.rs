@@ -273,6 +273,19 @@ pub(crate) struct Node {
     _taps: [Tap; 2],
 }
 
+/// A frontend of ours without a cluster, for what concerns clients only, under the preset of a Go version.
+pub(crate) async fn alone(
+    settings: &[(&'static str, &'static str)],
+) -> (SocketAddr, JoinHandle<Result<(), ServeError>>) {
+    let acceptor = TcpAcceptor::bind("127.0.0.1:0").await.unwrap();
+    let address = acceptor.address();
+    let mut builder = Server::frontend("connector").preset(Preset::GoV2).acceptor(acceptor).handlers(Room);
+    for (key, value) in settings {
+        builder = builder.set_text(*key, *value);
+    }
+    (address, tokio::spawn(builder.build().unwrap().serve().into_future()))
+}
+
 /// How servers of a test are made.
 pub(crate) struct Recipe<'a> {
     pub(crate) etcd: &'a Etcd,
