@@ -97,17 +97,15 @@ impl Etcd {
 
     /// Stops its process without its knowing: connections stay open, and nothing is answered.
     pub async fn freeze(&self) {
-        self.signal("STOP").await;
+        if let Some(process) = &self.process {
+            process.freeze().await;
+        }
     }
 
     /// Lets it go on after a [`freeze`](Self::freeze).
     pub async fn thaw(&self) {
-        self.signal("CONT").await;
-    }
-
-    async fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
-            process.signal(name).await;
+            process.thaw().await;
         }
     }
 

@@ -100,22 +100,22 @@ impl Nats {
 
     /// Stops its process without its knowing: connections stay open, and nothing is answered.
     pub async fn freeze(&self) {
-        self.signal("STOP").await;
+        if let Some(process) = &self.process {
+            process.freeze().await;
+        }
     }
 
     /// Lets it go on after a [`freeze`](Self::freeze).
     pub async fn thaw(&self) {
-        self.signal("CONT").await;
+        if let Some(process) = &self.process {
+            process.thaw().await;
+        }
     }
 
     /// Tells it to ask its clients to leave for another server of its cluster (lame duck mode).
     pub async fn lame_duck(&self) {
-        self.signal("USR2").await;
-    }
-
-    async fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
-            process.signal(name).await;
+            process.signal("USR2").await;
         }
     }
 }

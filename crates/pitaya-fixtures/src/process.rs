@@ -1,6 +1,16 @@
 //! A child process with a port, which dies with its test.
 
-use std::{net::TcpListener, process::Stdio, time::Duration};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::TcpListener,
+    ops::Range,
+    process::Stdio,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     net::TcpStream,
@@ -47,10 +57,36 @@ impl Process {
         assert!(status.unwrap().success(), "no signal {name}");
     }
 
+    /// Stops it without its knowing, and waits until each of its threads stands still: those that run when the signal is sent
+    /// go on for a moment, in which they may answer.
+    pub(crate) async fn freeze(&self) {
+        let Some(id) = self.child.id() else { return };
+        self.signal("STOP").await;
+        let deadline = Instant::now() + PATIENCE;
+        while !stands_still(id) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets it go on after a [`freeze`](Self::freeze).
+    pub(crate) async fn thaw(&self) {
+        self.signal("CONT").await;
+    }
+
     /// Kills it, and waits until its port is free.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn stands_still(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    // A thread that has ended meanwhile has no state, and answers nothing.
+    let states = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+    // The state comes after the name, which is in parentheses.
+    states.into_iter().all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
 }
 
 /// Starts something on ports that nobody uses, again if somebody was faster.
@@ -70,14 +106,30 @@ pub(crate) trait Ports {
 
 impl<const N: usize> Ports for [u16; N] {
     fn free() -> Self {
-        let [ports] = <[Self; 1]>::free();
-        ports
+        [(); N].map(|()| free_port())
     }
 }
 
 impl<const N: usize, const M: usize> Ports for [[u16; N]; M] {
     fn free() -> Self {
-        let listeners = [(); M].map(|()| [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap()));
-        listeners.map(|listeners| listeners.map(|listener| listener.local_addr().unwrap().port()))
+        [(); M].map(|()| Ports::free())
     }
+}
+
+/// Below those that the kernel gives to connections and to listeners that name no port, so that nobody takes one while its
+/// server is down.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// A port that nobody uses now, and that no other server of this process gets soon.
+fn free_port() -> u16 {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+        // Other processes of tests begin elsewhere.
+        AtomicU64::new(RandomState::new().hash_one(()) >> 32)
+    });
+    let mut candidates = PORTS.map(|_| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u64;
+        // Less than the length of the range.
+        PORTS.start + u16::try_from(number).unwrap()
+    });
+    candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("no port is free")
 }
