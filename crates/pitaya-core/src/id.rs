@@ -68,6 +68,12 @@ pub enum NameError {
         /// What was to be named.
         what: &'static str,
     },
+    /// A dot-separated part of the name is a wildcard of NATS.
+    #[error("illegal {what}: no part between dots can be * or >")]
+    Wildcard {
+        /// What was to be named.
+        what: &'static str,
+    },
 }
 
 impl From<NameError> for Error {
@@ -84,6 +90,12 @@ const SEPARATORS: &[char] = &['/', '*', '>'];
 /// A server type is a part of routes, too, which are separated by dots.
 const ROUTE_SEPARATORS: &[char] = &['/', '*', '>', '.'];
 
+/// Nothing: a uid is the last part of its key in etcd, and between two known ones in its subjects.
+const NO_SEPARATORS: &[char] = &[];
+
+/// What NATS takes for any name when it stands alone between dots.
+const WILDCARDS: [&str; 2] = ["*", ">"];
+
 fn check(what: &'static str, separators: &[char], name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty { what });
@@ -95,8 +107,13 @@ fn check(what: &'static str, separators: &[char], name: &str) -> Result<(), Name
     if let Some(character) = name.chars().find(|c| forbidden(*c)) {
         return Err(NameError::Character { what, character });
     }
-    if name.split('.').any(str::is_empty) {
-        return Err(NameError::EmptyToken { what });
+    for token in name.split('.') {
+        if token.is_empty() {
+            return Err(NameError::EmptyToken { what });
+        }
+        if WILDCARDS.contains(&token) {
+            return Err(NameError::Wildcard { what });
+        }
     }
     Ok(())
 }
@@ -105,8 +122,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $separators:expr) => {
         $(#[$doc])*
         ///
-        /// 1 to 128 bytes, without control characters, white space, `/`, `*`, `>`, and without empty dot-separated
-        /// parts. Cheap to clone.
+        /// Cheap to clone.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
@@ -189,24 +205,33 @@ macro_rules! name {
 
 name!(
     /// A user, as the application names it: what a session is bound to.
+    ///
+    /// 1 to 128 bytes, without control characters and white space, and without dot-separated parts that are empty, `*` or `>`
+    /// (protocol.md 6.1).
     Uid,
     "uid",
-    SEPARATORS
+    NO_SEPARATORS
 );
 name!(
     /// One server process of a cluster.
+    ///
+    /// 1 to 128 bytes, without control characters, white space, `/`, `*`, `>`, and without empty dot-separated parts.
     ServerId,
     "server id",
     SEPARATORS
 );
 name!(
     /// The type of a server: the first part of a route, so it has no dots at all.
+    ///
+    /// 1 to 128 bytes, without control characters, white space, `/`, `*`, `>` and dots.
     ServerType,
     "server type",
     ROUTE_SEPARATORS
 );
 name!(
     /// A group of users.
+    ///
+    /// 1 to 128 bytes, without control characters, white space, `/`, `*`, `>`, and without empty dot-separated parts.
     GroupName,
     "group name",
     SEPARATORS
@@ -225,9 +250,12 @@ mod tests {
             ("", Some(NameError::Empty { what: "uid" })),
             ("a b", Some(NameError::Character { what: "uid", character: ' ' })),
             ("a\r\nPUB x", Some(NameError::Character { what: "uid", character: '\r' })),
-            ("a/b", Some(NameError::Character { what: "uid", character: '/' })),
-            ("*", Some(NameError::Character { what: "uid", character: '*' })),
-            ("a.>", Some(NameError::Character { what: "uid", character: '>' })),
+            // As base64 has it, and other names that a token of NATS may have.
+            ("a/b+c==", None),
+            ("**.>a", None),
+            ("*", Some(NameError::Wildcard { what: "uid" })),
+            ("a.>", Some(NameError::Wildcard { what: "uid" })),
+            ("a.*.b", Some(NameError::Wildcard { what: "uid" })),
             ("a..b", Some(NameError::EmptyToken { what: "uid" })),
             (".a", Some(NameError::EmptyToken { what: "uid" })),
             ("a.", Some(NameError::EmptyToken { what: "uid" })),
@@ -237,6 +265,21 @@ mod tests {
         }
         assert!(Uid::try_from("x".repeat(128)).is_ok());
         assert_eq!(Uid::try_from("x".repeat(129)), Err(NameError::TooLong { what: "uid", limit: 128 }));
+    }
+
+    #[test]
+    fn names_of_servers_and_groups_have_no_separators() {
+        for character in ['/', '*', '>'] {
+            let name = format!("a{character}b");
+            let refused = |what| Some(NameError::Character { what, character });
+            assert_eq!(ServerId::try_from(&name).err(), refused("server id"));
+            assert_eq!(ServerType::try_from(&name).err(), refused("server type"));
+            assert_eq!(GroupName::try_from(&name).err(), refused("group name"));
+        }
+        assert_eq!(
+            ServerType::try_from("a.b").err(),
+            Some(NameError::Character { what: "server type", character: '.' })
+        );
     }
 
     #[test]

@@ -418,7 +418,7 @@ async fn a_backend_that_never_answers_keeps_nobody_from_the_handlers_here(world:
     assert_eq!(answered, [1, 2, 3, 4, 5, 6]);
 }
 
-/// Pushes to users and kicks reach them wherever they are; a group of a backend as well.
+/// Pushes to users and kicks reach them wherever they are, whatever their names; a group of a backend as well.
 async fn users_are_pushed_to_and_kicked_on_any_frontend(world: &World) {
     let shared = Arc::<Shared>::default();
     let one = Node::start(world.gate("g1"), true).await;
@@ -427,8 +427,10 @@ async fn users_are_pushed_to_and_kicked_on_any_frontend(world: &World) {
     acquainted(&[&one, &two, &room]).await;
     let (mut ada, mut bob) = (one.client().await, two.client().await);
     assert!(request(&mut ada, "room.room.bind", "\"ada\"").await.is_ok());
-    assert!(request(&mut bob, "room.room.bind", "\"bob\"").await.is_ok());
-    let uids = || ["ada", "bob"].map(|uid| pitaya::Uid::try_from(uid).unwrap());
+    // Nothing of it is a wildcard of NATS.
+    let name = "guest/**/b.o>b==/push";
+    assert!(request(&mut bob, "room.room.bind", &json!(name).to_string()).await.is_ok());
+    let uids = || ["ada", name].map(|uid| pitaya::Uid::try_from(uid).unwrap());
 
     let group = room.app.group("all");
     group.create().await.unwrap();

@@ -220,11 +220,11 @@ async fn packets_of_100_kb() {
 async fn users_whose_names_are_refused() {
     assert!(compatibility::has_row("uids"));
     let (address, serving) = servers::alone(&[]).await;
-    for uid in ["a*b", "a/b", ".a", &"u".repeat(129)] {
+    for uid in ["a b", "a.*", ".a", &"u".repeat(129)] {
         let client = Client::connect(&format!("tcp://{address}")).await.unwrap();
         let bound = client.request::<Value>("room.bind", &json!({"uid": uid})).await;
         assert!(matches!(&bound, Err(RequestError::Server(error)) if error.code == "PIT-000"), "{uid}: {bound:?}");
-        client.request::<Value>("room.bind", &json!({"uid": "a.b"})).await.unwrap();
+        client.request::<Value>("room.bind", &json!({"uid": "a.b/c"})).await.unwrap();
     }
     serving.abort();
 }
