@@ -8,13 +8,14 @@ mod exposed;
 mod faults;
 mod forwarding;
 mod keys;
+mod moments;
 mod order;
 mod remotes;
 mod request_id;
 mod retry;
-mod review;
 mod routers;
 mod rules;
+mod stopping;
 mod stuck;
 mod unique;
 
