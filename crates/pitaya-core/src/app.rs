@@ -141,6 +141,11 @@ impl App {
         self.parts().sessions.by_uid(uid)
     }
 
+    /// A user has left a group already: the end of a session has nothing to do there.
+    pub(crate) fn forget_group(&self, uid: &Uid, group: &GroupName) {
+        self.parts().sessions.forget_group(uid, group);
+    }
+
     /// How many clients are connected to this server.
     #[must_use]
     pub fn session_count(&self) -> usize {

@@ -103,9 +103,7 @@ impl Group {
     pub async fn remove(&self, uid: &Uid) -> Result<(), GroupError> {
         let name = self.name()?;
         self.store().remove(name, uid).await?;
-        if let Some(session) = self.app.session_of(uid) {
-            session.forget_group(name);
-        }
+        self.app.forget_group(uid, name);
         Ok(())
     }
 

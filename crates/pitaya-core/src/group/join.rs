@@ -39,6 +39,8 @@ impl<'a> Join<'a> {
     ///
     /// If the user has another session on this server by then (a player who came back before the old connection ended),
     /// the user stays, and leaves when that one closes. Until it has left, a new session of the user waits in its bind.
+    /// Sessions of clients that are connected to other servers count if they have joined a group here in this way; those wait
+    /// in their next join.
     pub fn leave_on_close(mut self) -> Self {
         self.leave_on_close = true;
         self
@@ -49,7 +51,11 @@ impl<'a> Join<'a> {
         let (name, store) = (group.name()?, group.store());
         let uid = session.member_uid()?;
         // Before the store is asked: whoever gives up waiting for it may have joined all the same.
-        let noted = leave_on_close && session.will_leave(&uid, name)?;
+        let member = if leave_on_close { Some(session.member(&uid)?) } else { None };
+        let noted = match &member {
+            Some(member) => member.will_leave(&uid, name).await?,
+            None => false,
+        };
         let joined = match &leaves {
             Some(leaves) => store.move_to(name, &uid, &**leaves).await,
             None => match store.add(name, &uid).await {
@@ -59,15 +65,16 @@ impl<'a> Join<'a> {
             },
         };
         let joined = joined.inspect_err(|_| {
-            if noted {
-                session.forget_group(name);
+            if let Some(member) = member.as_ref().filter(|_| noted) {
+                member.forget_group(name);
             }
         })?;
         for left in &joined.left {
             session.forget_group(left);
+            group.app.forget_group(&uid, left);
         }
-        if leave_on_close {
-            session.leave_on_close(&uid, name).await?;
+        if let Some(member) = member {
+            member.leave_on_close(&uid, name).await?;
         }
         Ok(joined)
     }

@@ -114,6 +114,7 @@ impl Bind {
             }
             if let Some(list) = state.leave_list.take() {
                 self.joined = list.into_groups();
+                pool.remove_elsewhere(&self.uid, &self.session);
             }
         }
         leaving::leave(&pool, &self.uid, &self.joined).await;
@@ -165,12 +166,14 @@ pub(super) async fn close(session: &Session, reason: CloseReason) {
             Phase::Unbound | Phase::Binding(_) => None,
         };
         state.phase = Phase::Closed(bound.clone());
-        // One whose client is elsewhere is in no look-up.
+        // One whose client is elsewhere is found for its groups only.
+        match &bound {
+            Some(uid) if is_remote => pool.remove_elsewhere(uid, session),
+            Some(uid) => pool.remove_uid(uid, session),
+            None => {}
+        }
         if !is_remote {
             pool.remove_id(session);
-            if let Some(uid) = &bound {
-                pool.remove_uid(uid, session);
-            }
         }
         (bound, state.leave_list.take(), std::mem::take(&mut state.on_close), state.closed.take())
     };

@@ -51,21 +51,49 @@ impl Session {
         }
     }
 
-    /// Notes that its user, who is about to join, leaves this group when the session closes. Returns whether that is new.
-    pub(crate) fn will_leave(&self, uid: &Uid, group: &GroupName) -> Result<bool, GroupError> {
-        let known = self.state().leave_list.as_deref().is_some_and(|list| list.groups.contains_key(group));
-        if known || self.enter(uid, std::slice::from_ref(group)) {
-            return Ok(!known);
+    /// The session that leaves the groups of this user when the client's session closes: this one, unless it stands for one of
+    /// another server's client only, and an earlier one of the same client does it already.
+    ///
+    /// # Errors
+    ///
+    /// The server of the client would not tell, or has told already.
+    pub(crate) fn member(&self, uid: &Uid) -> Result<Self, GroupError> {
+        match self.remote() {
+            Some(remote) => remote.member(self, uid).map_err(GroupError::Store),
+            None => Ok(self.clone()),
         }
-        Err(self.member_uid().err().unwrap_or(GroupError::SessionClosed))
+    }
+
+    /// Notes that its user, who is about to join, leaves this group when the session closes. Returns whether that is new.
+    /// A user who is being taken out of groups is waited for; that has a bound.
+    pub(crate) async fn will_leave(&self, uid: &Uid, group: &GroupName) -> Result<bool, GroupError> {
+        loop {
+            let departing = {
+                let mut state = self.state();
+                if !matches!(&state.phase, Phase::Bound(bound) if bound == uid) {
+                    drop(state);
+                    return Err(self.member_uid().err().unwrap_or(GroupError::SessionClosed));
+                }
+                let found = if self.remote().is_some() { self.0.pool.insert_elsewhere(uid, self) } else { Ok(()) };
+                match found {
+                    Ok(()) => {
+                        let list = state.leave_list.get_or_insert_default();
+                        let known = list.groups.contains_key(group);
+                        if !known {
+                            list.enter(group.clone());
+                        }
+                        return Ok(!known);
+                    }
+                    Err(departing) => departing,
+                }
+            };
+            departing.cancelled().await;
+        }
     }
 
     /// Notes that its user, who has just joined, leaves this group when the session closes. If it has closed meanwhile, the
     /// user leaves at once.
     pub(crate) async fn leave_on_close(&self, uid: &Uid, group: &GroupName) -> Result<(), GroupError> {
-        if let Some(remote) = self.remote() {
-            remote.watch_close(self).map_err(GroupError::Store)?;
-        }
         if !self.enter(uid, std::slice::from_ref(group)) {
             leave(&self.0.pool, uid, std::slice::from_ref(group)).await;
             return Err(self.member_uid().err().unwrap_or(GroupError::SessionClosed));
@@ -96,6 +124,15 @@ impl Session {
             groups.iter().for_each(|group| list.enter(group.clone()));
         }
         bound
+    }
+}
+
+impl SessionPool {
+    /// A user has left a group already.
+    pub(crate) fn forget_group(&self, uid: &Uid, group: &GroupName) {
+        for session in self.by_uid(uid).into_iter().chain(self.elsewhere(uid)) {
+            session.forget_group(group);
+        }
     }
 }
 

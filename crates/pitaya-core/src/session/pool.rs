@@ -34,6 +34,8 @@ struct Inner {
 #[derive(Default)]
 struct Users {
     sessions: HashMap<Uid, Session>,
+    /// Sessions of other servers' clients that leave groups when they close, the newest last.
+    elsewhere: HashMap<Uid, Vec<Session>>,
     /// Who is being taken out of groups, and what tells the end of that.
     departing: HashMap<Uid, CancellationToken>,
 }
@@ -209,10 +211,40 @@ impl SessionPool {
         }
     }
 
+    /// Enters a session of another server's client that leaves groups when it closes. While the user is being taken out of
+    /// groups, returns what tells the end of that instead.
+    pub(super) fn insert_elsewhere(&self, uid: &Uid, session: &Session) -> Result<(), CancellationToken> {
+        let mut users = write(&self.0.users);
+        if let Some(ended) = users.departing.get(uid) {
+            return Err(ended.clone());
+        }
+        let sessions = users.elsewhere.entry(uid.clone()).or_default();
+        if !sessions.contains(session) {
+            sessions.push(session.clone());
+        }
+        Ok(())
+    }
+
+    /// The sessions of a user that are connected elsewhere and leave groups when they close.
+    pub(super) fn elsewhere(&self, uid: &Uid) -> Vec<Session> {
+        read(&self.0.users).elsewhere.get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Removes a session that was [entered](Self::insert_elsewhere).
+    pub(super) fn remove_elsewhere(&self, uid: &Uid, session: &Session) {
+        let mut users = write(&self.0.users);
+        let Some(sessions) = users.elsewhere.get_mut(uid) else { return };
+        sessions.retain(|other| other != session);
+        if sessions.is_empty() {
+            users.elsewhere.remove(uid);
+        }
+    }
+
     /// Begins to take a user out of groups, unless a session of the user is here.
     pub(super) fn depart(&self, uid: &Uid) -> Departure {
         let mut users = write(&self.0.users);
-        if let Some(session) = users.sessions.get(uid) {
+        let elsewhere = || users.elsewhere.get(uid).and_then(|sessions| sessions.last());
+        if let Some(session) = users.sessions.get(uid).or_else(elsewhere) {
             return Departure::Stays(session.clone());
         }
         if let Some(ended) = users.departing.get(uid) {

@@ -26,6 +26,14 @@ pub trait RemoteLink: Send + Sync + 'static {
     ///
     /// The frontend does not tell.
     fn watch_close(&self, session: &Session) -> Result<()>;
+    /// The session here that leaves the groups of its user when the client's session closes there: an earlier one of the same
+    /// client that is watched already, or else this one, which is watched from now on. A session is made for each message, and
+    /// a client that plays for long joins many groups.
+    ///
+    /// # Errors
+    ///
+    /// As [`watch_close`](Self::watch_close).
+    fn member(&self, session: &Session, uid: &Uid) -> Result<Session>;
 }
 
 /// Which values have changed since the last push to the frontend.

@@ -128,17 +128,27 @@ impl RemoteLink for BackendLink {
     }
 
     fn watch_close(&self, session: &Session) -> Result<()> {
+        self.watch(|service, frontend| service.watch_close(frontend, session))
+    }
+
+    fn member(&self, session: &Session, uid: &Uid) -> Result<Session> {
+        self.watch(|service, frontend| service.watch_member(frontend, session, uid))
+    }
+}
+
+impl BackendLink {
+    fn watch<T>(&self, watch: impl FnOnce(&Arc<RemoteService>, &Arc<ServerInfo>) -> Result<T>) -> Result<T> {
         let frontend =
             self.ours().ok_or_else(|| Error::plain("onclose callbacks are not allowed on backend servers"))?;
         let service = self.service.upgrade().ok_or_else(|| gone(&self.frontend))?;
-        service.watch_close(frontend, session)?;
+        let watched = watch(&service, frontend)?;
         let key = (self.frontend.clone(), self.id);
         if service.ended.has_closed_since(&key, self.closes_before) {
             // Its frontend has told us before, and will not do so again.
             service.close_watched(&key);
             return Err(Error::new(code::CLIENT_CLOSED, "the session has closed"));
         }
-        Ok(())
+        Ok(watched)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use pitaya_core::{
-    CloseReason, Error, Result, ServerId, ServerInfo, Session, SessionId,
+    CloseReason, Error, Result, ServerId, ServerInfo, Session, SessionId, Uid,
     cluster::{RpcError, ServerList},
     code,
 };
@@ -59,29 +59,22 @@ struct Frontend {
 type Group = Vec<Session>;
 
 impl Watched {
-    /// Enters a session. Returns those of an earlier process that had the id of the frontend.
+    /// Enters a session, unless one of the same client is here that will do `instead`. Returns which is here then, and the
+    /// sessions of an earlier process that had the id of the frontend.
     ///
     /// # Errors
     ///
     /// There are too many.
-    pub(super) fn enter(&self, server: &Arc<ServerInfo>, session: &Session) -> Result<Vec<Group>> {
+    fn enter(
+        &self,
+        server: &Arc<ServerInfo>,
+        session: &Session,
+        instead: impl Fn(&Session) -> bool,
+    ) -> (Result<Session>, Vec<Group>) {
         let mut all = self.lock();
         let other = all.by_id.get(&server.id).is_some_and(|known| !is_same(&known.server, server));
         let earlier = if other { all.take(&server.id) } else { Vec::new() };
-        if all.count >= MAX_WATCHED {
-            return Err(too_many());
-        }
-        let new = || Frontend { server: Arc::clone(server), sessions: HashMap::new(), looked_after: false };
-        let group = all.by_id.entry(server.id.clone()).or_insert_with(new).sessions.entry(session.id()).or_default();
-        if group.contains(session) {
-            return Ok(earlier);
-        }
-        if group.len() >= MAX_OF_ONE {
-            return Err(too_many());
-        }
-        group.push(session.clone());
-        all.count += 1;
-        Ok(earlier)
+        (all.enter(server, session, instead), earlier)
     }
 
     /// The sessions of one client, who has gone.
@@ -139,6 +132,27 @@ impl Watched {
 }
 
 impl Frontends {
+    fn enter(
+        &mut self,
+        server: &Arc<ServerInfo>,
+        session: &Session,
+        instead: impl Fn(&Session) -> bool,
+    ) -> Result<Session> {
+        let group = self.by_id.get(&server.id).and_then(|known| known.sessions.get(&session.id()));
+        let group = group.map_or(&[][..], Vec::as_slice);
+        if let Some(known) = group.iter().find(|known| *known == session || instead(known)) {
+            return Ok(known.clone());
+        }
+        if self.count >= MAX_WATCHED || group.len() >= MAX_OF_ONE {
+            return Err(too_many());
+        }
+        let new = || Frontend { server: Arc::clone(server), sessions: HashMap::new(), looked_after: false };
+        let frontend = self.by_id.entry(server.id.clone()).or_insert_with(new);
+        frontend.sessions.entry(session.id()).or_default().push(session.clone());
+        self.count += 1;
+        Ok(session.clone())
+    }
+
     fn take(&mut self, id: &ServerId) -> Vec<Group> {
         let sessions = self.by_id.remove(id).map(|known| known.sessions).unwrap_or_default();
         self.count -= sessions.values().map(Vec::len).sum::<usize>();
@@ -158,15 +172,36 @@ fn too_many() -> Error {
 impl RemoteService {
     /// Keeps a session until its frontend says that it has closed, or is gone.
     pub(super) fn watch_close(self: &Arc<Self>, frontend: &Arc<ServerInfo>, session: &Session) -> Result<()> {
+        self.watch(frontend, session, |_| false).map(drop)
+    }
+
+    /// The session that leaves the groups of a user when the client's closes: one that is kept already, or else this one, which
+    /// is kept from now on.
+    pub(super) fn watch_member(
+        self: &Arc<Self>,
+        frontend: &Arc<ServerInfo>,
+        session: &Session,
+        uid: &Uid,
+    ) -> Result<Session> {
+        // Those of messages that came before the bind have no uid.
+        self.watch(frontend, session, |known| known.uid().is_ok_and(|known| known == *uid))
+    }
+
+    fn watch(
+        self: &Arc<Self>,
+        frontend: &Arc<ServerInfo>,
+        session: &Session,
+        instead: impl Fn(&Session) -> bool,
+    ) -> Result<Session> {
         let engine = self.engine()?;
-        let earlier = self.watched.enter(frontend, session)?;
+        let (watched, earlier) = self.watched.enter(frontend, session, instead);
         close(&engine, earlier);
         // If it has left the list before, the change will not be seen.
         let list = self.cluster()?.peers.servers();
         if list.get(&frontend.id).is_none() {
             self.compare(&engine, &list);
         }
-        Ok(())
+        watched
     }
 
     /// Looks after the frontends of sessions with callbacks here, until the server stops.
@@ -300,6 +335,14 @@ mod tests {
         Arc::new(server)
     }
 
+    fn enter(watched: &Watched, gate: &Arc<ServerInfo>, session: &Session) -> Result<Vec<Group>> {
+        let (entered, earlier) = watched.enter(gate, session, |_| false);
+        entered.map(|entered| {
+            assert_eq!(entered, *session);
+            earlier
+        })
+    }
+
     fn key(id: &str, session: i64) -> Key {
         (id.try_into().unwrap(), SessionId::new(session))
     }
@@ -310,10 +353,10 @@ mod tests {
         let (one, two) = (gate("g1", "a"), gate("g2", "b"));
         let (first, second) = (session(&pool, 1), session(&pool, 1));
         for session in [&first, &second, &first] {
-            assert!(watched.enter(&one, session).unwrap().is_empty());
+            assert!(enter(&watched, &one, session).unwrap().is_empty());
         }
         for id in 1..=3 {
-            watched.enter(&two, &session(&pool, id)).unwrap();
+            enter(&watched, &two, &session(&pool, id)).unwrap();
         }
         assert_eq!(watched.take(&key("g1", 1)), [first, second]);
         assert_eq!(watched.take(&key("g1", 1)), []);
@@ -337,11 +380,11 @@ mod tests {
         assert_eq!(watched.lock().count, 0);
 
         // Another process with the same name, which is seen in the list or by its first session.
-        watched.enter(&one, &session(&pool, 1)).unwrap();
+        enter(&watched, &one, &session(&pool, 1)).unwrap();
         servers.add((*gate("g1", "c")).clone());
         assert_eq!(watched.compare(&servers.now()).0.len(), 1);
-        watched.enter(&one, &session(&pool, 1)).unwrap();
-        assert_eq!(watched.enter(&gate("g1", "c"), &session(&pool, 1)).unwrap().len(), 1);
+        enter(&watched, &one, &session(&pool, 1)).unwrap();
+        assert_eq!(enter(&watched, &gate("g1", "c"), &session(&pool, 1)).unwrap().len(), 1);
         assert_eq!(watched.lock().count, 1);
     }
 
@@ -349,16 +392,16 @@ mod tests {
     fn no_client_and_no_crowd_fills_the_memory() {
         let (pool, watched, gate) = (pool(), Watched::default(), gate("g1", "a"));
         for _ in 0..MAX_OF_ONE {
-            watched.enter(&gate, &session(&pool, 1)).unwrap();
+            enter(&watched, &gate, &session(&pool, 1)).unwrap();
         }
-        assert_eq!(watched.enter(&gate, &session(&pool, 1)).unwrap_err().code(), code::TOO_MANY);
+        assert_eq!(enter(&watched, &gate, &session(&pool, 1)).unwrap_err().code(), code::TOO_MANY);
         let others = i64::try_from(MAX_WATCHED - MAX_OF_ONE).unwrap();
         for id in 2..2 + others {
-            watched.enter(&gate, &session(&pool, id)).unwrap();
+            enter(&watched, &gate, &session(&pool, id)).unwrap();
         }
-        assert_eq!(watched.enter(&gate, &session(&pool, 0)).unwrap_err().code(), code::TOO_MANY);
+        assert_eq!(enter(&watched, &gate, &session(&pool, 0)).unwrap_err().code(), code::TOO_MANY);
         assert_eq!(watched.take(&key("g1", 1)).len(), MAX_OF_ONE);
-        assert!(watched.enter(&gate, &session(&pool, 0)).is_ok());
+        assert!(enter(&watched, &gate, &session(&pool, 0)).is_ok());
         // One that was refused leaves nothing.
         assert_eq!(watched.lock().by_id.get(&gate.id).unwrap().sessions.len(), usize::try_from(others).unwrap() + 1);
     }

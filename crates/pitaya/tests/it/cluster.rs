@@ -7,6 +7,7 @@ mod errors;
 mod exposed;
 mod faults;
 mod forwarding;
+mod groups;
 mod keys;
 mod moments;
 mod order;
