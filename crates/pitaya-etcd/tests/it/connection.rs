@@ -22,7 +22,7 @@ async fn k01_an_address_that_accepts_and_never_answers_is_an_error_in_time() {
     let (result, took) = timed(node.up()).await;
     let error = result.unwrap_err().to_string();
     assert!(error.contains("no etcd can be reached") && error.contains(&address) && error.contains("500ms"), "{error}");
-    assert!((Duration::from_millis(500)..Duration::from_millis(1_500)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&took), "{took:?}");
 
     let node = Node::new("gate", "g1", config(&[("endpoints", &closed().await)]));
     let error = node.up().await.unwrap_err().to_string();

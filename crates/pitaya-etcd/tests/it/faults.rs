@@ -218,7 +218,7 @@ async fn k12_what_the_watch_does_not_see_is_seen_by_a_comparison() {
     etcd.delete("servers/room/r1").await;
     etcd.put("servers/room/r2", &json("room", "r2")).await;
     let ((), took) = timed(node.sees(&["r2"])).await;
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     calls.pass("Watch");
     etcd.delete("servers/room/r2").await;
     node.sees(&[]).await;

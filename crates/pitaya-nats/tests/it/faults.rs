@@ -76,7 +76,7 @@ async fn a_nats_server_that_dies_and_comes_back_loses_time_only() {
 
     nats.restart().await;
     let took = c1.until_answered(&r1).await;
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     r1.until_answered(&c1).await;
     for user in ["u", "v", "w"] {
         c1.push("room", user, user).await.unwrap();
