@@ -41,6 +41,9 @@ impl<'a> Join<'a> {
     /// the user stays, and leaves when that one closes. Until it has left, a new session of the user waits in its bind.
     /// Sessions of clients that are connected to other servers count if they have joined a group here in this way; those wait
     /// in their next join.
+    ///
+    /// A server of Go Pitaya does not tell others when its sessions close: nobody joins then, and the join fails with
+    /// [`GroupError::Store`].
     pub fn leave_on_close(mut self) -> Self {
         self.leave_on_close = true;
         self
